@@ -1,0 +1,5 @@
+//! The command `ipc`.
+
+fn main() -> std::process::ExitCode {
+    ipc_cli::main()
+}
