@@ -1,9 +1,14 @@
 //! Shared memory between processes on Linux.
 
+// So that what the derive macros write compiles in this crate too.
+extern crate self as ipc_core;
+
 mod copy;
 pub mod layout;
 pub mod mapping;
 mod sys;
 
-pub use layout::Layout;
+pub use bytemuck;
+pub use ipc_derive::{Layout, Shared};
+pub use layout::{Layout, Message, Shared};
 pub use mapping::{MapOptions, Mapping};
