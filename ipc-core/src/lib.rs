@@ -4,11 +4,18 @@
 extern crate self as ipc_core;
 
 mod copy;
+pub mod event;
+mod fork;
 pub mod layout;
+mod mapped;
 pub mod mapping;
+pub mod memory;
+pub mod participant;
+pub mod segment;
 mod sys;
 
 pub use bytemuck;
 pub use ipc_derive::{Layout, Shared};
 pub use layout::{Layout, Message, Shared};
+pub use mapped::Mapped;
 pub use mapping::{MapOptions, Mapping};

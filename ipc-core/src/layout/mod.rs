@@ -78,6 +78,9 @@ mod schema;
 mod shared;
 mod types;
 
+use blake2::digest::consts::U8;
+use blake2::{Blake2b, Digest};
+
 pub use leaves::Leaf;
 pub use parse::{MAX_TEXT, SchemaError};
 pub use schema::{Field, Primitive, Schema};
@@ -127,3 +130,17 @@ pub trait Layout: Sized + 'static {
 pub trait Message: bytemuck::NoUninit + bytemuck::AnyBitPattern + Layout {}
 
 impl<T: bytemuck::NoUninit + bytemuck::AnyBitPattern + Layout> Message for T {}
+
+/// The fingerprint of a schema text: BLAKE2b with a digest of eight bytes, as a little-endian number.
+pub(crate) fn fingerprint(text: &str) -> u64 {
+    u64::from_le_bytes(Blake2b::<U8>::digest(text).into())
+}
+
+/// The differences between two schema texts, line by line; says so where one cannot be read.
+pub(crate) fn differences(expected: &str, found: &str) -> Vec<String> {
+    match (Schema::parse(expected), Schema::parse(found)) {
+        (Ok(expected), Ok(found)) => expected.differences(&found),
+        (_, Err(error)) => vec![format!("its layout cannot be read: {error}")],
+        (Err(error), _) => vec![format!("the expected layout cannot be read: {error}")],
+    }
+}

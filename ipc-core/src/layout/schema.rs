@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 
-use blake2::{Blake2b, Digest, digest::consts::U8};
-
 use super::Layout;
 
 /// How many structs may lie within each other.
@@ -124,7 +122,7 @@ impl Schema {
 
     /// A number that tells layouts apart: BLAKE2b of 8 bytes over the text, as a little-endian number.
     pub fn fingerprint(&self) -> u64 {
-        u64::from_le_bytes(Blake2b::<U8>::digest(self.text()).into())
+        super::fingerprint(&self.text())
     }
 
     /// The schema within all arrays and cells: a primitive, an atomic or a struct.

@@ -1,1 +1,6 @@
 //! One function per system call, without policy.
+
+pub(crate) mod futex;
+pub(crate) mod lock;
+pub(crate) mod membarrier;
+pub(crate) mod process;

@@ -1,0 +1,313 @@
+//! The seam over a real mapping: what runs in production.
+//!
+//! # Safety
+//!
+//! `base` points at `len` bytes that stay mapped, shared and writable for as long as `attachment` lives, and every clone
+//! holds it. Control words are only ever accessed as atomics of one size; payload bytes only through `copy`, which is
+//! safe against racing writers.
+#![allow(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::fork::{CloseInChild, Process};
+use crate::memory::{Identity, LockByte, Memory};
+use crate::{Mapping, copy, sys};
+
+/// A mapping that several processes share, with the kernel's services on it.
+#[derive(Clone)]
+pub struct Mapped {
+    base: NonNull<u8>,
+    len: usize,
+    attachment: Arc<Attachment>,
+}
+
+// SAFETY: the memory is shared between processes anyway: all access goes through atomics and racing-safe copies.
+unsafe impl Send for Mapped {}
+// SAFETY: as above.
+unsafe impl Sync for Mapped {}
+
+impl fmt::Debug for Mapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mapped")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What one `create` or `open` holds: the mapping, and a file description of its own for the lock bytes.
+#[derive(Debug)]
+struct Attachment {
+    /// Unmapped on drop.
+    mapping: Arc<Mapping>,
+    locks: Locks,
+    process: Process,
+    identity: Identity,
+    start: Instant,
+    takes_part_in_fences: bool,
+}
+
+impl Mapped {
+    /// Serves the whole of `mapping`. `locks` is an open file description of the file that carries the lock bytes, and
+    /// of nobody else.
+    pub(crate) fn new(mapping: Mapping, locks: OwnedFd) -> Self {
+        Self::attach(Arc::new(mapping), locks)
+    }
+
+    /// The same mapping for the calling process, a forked child of the one that attached.
+    pub(crate) fn attach_anew(&self, locks: OwnedFd) -> Self {
+        Self::attach(self.attachment.mapping.clone(), locks)
+    }
+
+    fn attach(mapping: Arc<Mapping>, locks: OwnedFd) -> Self {
+        Self {
+            base: mapping.as_ptr(),
+            len: mapping.len(),
+            attachment: Arc::new(Attachment {
+                mapping,
+                locks: Locks::new(locks),
+                process: Process::current(),
+                identity: sys::process::identity(),
+                start: Instant::now(),
+                takes_part_in_fences: sys::membarrier::register(),
+            }),
+        }
+    }
+
+    /// Whether the calling process is the one that attached, and not a forked child of it.
+    #[inline]
+    pub fn is_here(&self) -> bool {
+        self.attachment.process.is_here()
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Memory::load32`].
+    #[inline]
+    unsafe fn word32(&self, at: usize) -> &AtomicU32 {
+        debug_assert!(at % 4 == 0 && at + 4 <= self.len);
+        // SAFETY: the caller keeps `at` within the mapping.
+        let word = unsafe { self.base.add(at) };
+        // SAFETY: (1) aligned by the contract, since the mapping is page-aligned; (2) valid while `self` lives;
+        // (3) only ever accessed as an atomic of this size.
+        unsafe { AtomicU32::from_ptr(word.as_ptr().cast()) }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Memory::load64`].
+    #[inline]
+    unsafe fn word64(&self, at: usize) -> &AtomicU64 {
+        debug_assert!(at % 8 == 0 && at + 8 <= self.len);
+        // SAFETY: the caller keeps `at` within the mapping.
+        let word = unsafe { self.base.add(at) };
+        // SAFETY: as in `word32`.
+        unsafe { AtomicU64::from_ptr(word.as_ptr().cast()) }
+    }
+}
+
+// SAFETY: the mapping keeps its length and stays valid until the last clone is dropped.
+unsafe impl Memory for Mapped {
+    #[inline]
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    unsafe fn load32(&self, at: usize, order: Ordering) -> u32 {
+        // SAFETY: the caller's contract is the callee's.
+        unsafe { self.word32(at) }.load(order)
+    }
+
+    #[inline]
+    unsafe fn store32(&self, at: usize, value: u32, order: Ordering) {
+        // SAFETY: the caller's contract is the callee's.
+        unsafe { self.word32(at) }.store(value, order);
+    }
+
+    #[inline]
+    unsafe fn exchange32(
+        &self,
+        at: usize,
+        old: u32,
+        new: u32,
+        order: Ordering,
+    ) -> Result<u32, u32> {
+        // SAFETY: the caller's contract is the callee's.
+        unsafe { self.word32(at) }.compare_exchange(old, new, order, Ordering::Relaxed)
+    }
+
+    #[inline]
+    unsafe fn load64(&self, at: usize, order: Ordering) -> u64 {
+        // SAFETY: the caller's contract is the callee's.
+        unsafe { self.word64(at) }.load(order)
+    }
+
+    #[inline]
+    unsafe fn store64(&self, at: usize, value: u64, order: Ordering) {
+        // SAFETY: the caller's contract is the callee's.
+        unsafe { self.word64(at) }.store(value, order);
+    }
+
+    #[inline]
+    unsafe fn exchange64(
+        &self,
+        at: usize,
+        old: u64,
+        new: u64,
+        order: Ordering,
+    ) -> Result<u64, u64> {
+        // SAFETY: the caller's contract is the callee's.
+        unsafe { self.word64(at) }.compare_exchange(old, new, order, Ordering::Relaxed)
+    }
+
+    #[inline]
+    unsafe fn add64(&self, at: usize, value: u64, order: Ordering) -> u64 {
+        // SAFETY: the caller's contract is the callee's.
+        unsafe { self.word64(at) }.fetch_add(value, order)
+    }
+
+    #[inline(always)]
+    unsafe fn read(&self, at: usize, into: &mut [u8]) {
+        debug_assert!(at + into.len() <= self.len);
+        // SAFETY: the caller keeps `at` within the mapping.
+        let from = unsafe { self.base.add(at) };
+        // SAFETY: the caller keeps `at + into.len()` within the mapping.
+        unsafe { copy::copy_out(from.as_ptr(), into) }
+    }
+
+    #[inline(always)]
+    unsafe fn write(&self, at: usize, from: &[u8]) {
+        debug_assert!(at + from.len() <= self.len);
+        // SAFETY: the caller keeps `at` within the mapping.
+        let to = unsafe { self.base.add(at) };
+        // SAFETY: the caller keeps `at + from.len()` within the mapping.
+        unsafe { copy::copy_in(to.as_ptr(), from) }
+    }
+
+    #[inline]
+    fn fence(&self, order: Ordering) {
+        fence(order);
+    }
+
+    fn takes_part_in_fences(&self) -> bool {
+        self.attachment.takes_part_in_fences
+    }
+
+    fn fence_everyone(&self) -> bool {
+        sys::membarrier::fence_everyone()
+    }
+
+    #[inline]
+    fn pause(&self) {
+        std::hint::spin_loop();
+    }
+
+    #[inline]
+    fn now(&self) -> Duration {
+        self.attachment.start.elapsed()
+    }
+
+    unsafe fn sleep(&self, at: usize, expected: u32, timeout: Duration) {
+        // SAFETY: the caller's contract is the callee's.
+        sys::futex::wait(unsafe { self.word32(at) }, expected, timeout);
+    }
+
+    unsafe fn wake(&self, at: usize, count: u32) -> u32 {
+        // SAFETY: the caller's contract is the callee's.
+        sys::futex::wake(unsafe { self.word32(at) }, count)
+    }
+
+    fn try_lock(&self, byte: LockByte) -> bool {
+        self.is_here() && self.attachment.locks.try_lock(byte)
+    }
+
+    fn unlock(&self, byte: LockByte) {
+        if self.is_here() {
+            self.attachment.locks.unlock(byte);
+        }
+    }
+
+    fn is_locked(&self, byte: LockByte) -> bool {
+        self.attachment.locks.is_locked(byte)
+    }
+
+    fn identity(&self) -> Identity {
+        self.attachment.identity
+    }
+
+    fn is_gone(&self, who: &Identity) -> bool {
+        sys::process::is_gone(who)
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.locks.close(self.process.is_here());
+    }
+}
+
+/// The lock bytes held by one attachment. The kernel knows a holder by its file description, which threads share; the
+/// set keeps them apart.
+#[derive(Debug)]
+struct Locks {
+    file: std::mem::ManuallyDrop<OwnedFd>,
+    closed_in_child: Option<CloseInChild>,
+    held: Mutex<BTreeSet<u64>>,
+}
+
+impl Locks {
+    fn new(file: OwnedFd) -> Self {
+        Self {
+            closed_in_child: Some(CloseInChild::new(file.as_raw_fd())),
+            file: std::mem::ManuallyDrop::new(file),
+            held: Mutex::default(),
+        }
+    }
+
+    fn try_lock(&self, byte: LockByte) -> bool {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = !held.contains(&byte.offset());
+        let locked = free && sys::lock::try_lock(&*self.file, byte.offset()).unwrap_or(false);
+        if locked {
+            held.insert(byte.offset());
+        }
+        locked
+    }
+
+    fn is_locked(&self, byte: LockByte) -> bool {
+        // The kernel does not tell a file description of its own locks.
+        let ours = self
+            .held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&byte.offset());
+        // Where it does not answer at all, nobody is declared dead.
+        ours || sys::lock::is_locked(&*self.file, byte.offset()).unwrap_or(true)
+    }
+
+    fn unlock(&self, byte: LockByte) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.remove(&byte.offset()) {
+            // Failing leaves the byte locked until this process ends, which is safe.
+            let _ = sys::lock::unlock(&*self.file, byte.offset());
+        }
+    }
+
+    /// Closes the file, and with it frees its bytes. In a forked child it is closed already, and its number may be
+    /// another file's by now.
+    fn close(&mut self, in_own_process: bool) {
+        if !in_own_process {
+            std::mem::forget(self.closed_in_child.take());
+            return;
+        }
+        drop(self.closed_in_child.take());
+        // SAFETY: called once, from the drop of the attachment that owns `self`; `file` is not used again.
+        unsafe { std::mem::ManuallyDrop::drop(&mut self.file) };
+    }
+}

@@ -1,0 +1,500 @@
+//! The seam under every algorithm: shared memory and time, as an algorithm sees them.
+//!
+//! Rings, events, joining and recovery are written once, generic over [`Memory`]. What runs in production is
+//! [`Mapped`](crate::Mapped); a model checker, a power-cut log or a hostile mutator implements the same trait and so
+//! drives the same code. An algorithm never calls the trait itself. It asks its [`Area`] for views, which are checked
+//! against the area once, when they are made, and cannot leave it afterwards:
+//!
+//! | view | is | used for |
+//! |---|---|---|
+//! | [`Word32`], [`Word64`] | one atomic word | positions, states, roles |
+//! | [`Slots`] | a power of two of equal slots | ring storage; any position is masked to a slot |
+//!
+//! # Safety
+//!
+//! The one invariant of this file: a view holds an offset that was checked, when the view was made, to lie with its
+//! whole extent inside the memory and to be aligned to its access. `Memory` promises that its length never shrinks.
+#![allow(unsafe_code)]
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Shared memory, the kernel's services on it, and time.
+///
+/// Offsets are bytes from the start of the memory. Words are native-endian.
+///
+/// # Safety
+///
+/// `len` never shrinks, and every access below it, aligned as the method says, is valid for as long as the value or a
+/// clone of it lives.
+pub unsafe trait Memory: Clone {
+    /// Length in bytes.
+    fn len(&self) -> usize;
+
+    /// Whether there is nothing at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Loads the word at `at`.
+    ///
+    /// # Safety
+    ///
+    /// `at` is a multiple of 4 and `at + 4 <= len`.
+    unsafe fn load32(&self, at: usize, order: Ordering) -> u32;
+
+    /// Stores to the word at `at`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`load32`](Self::load32).
+    unsafe fn store32(&self, at: usize, value: u32, order: Ordering);
+
+    /// Compares and exchanges the word at `at`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`load32`](Self::load32).
+    unsafe fn exchange32(&self, at: usize, old: u32, new: u32, order: Ordering)
+    -> Result<u32, u32>;
+
+    /// Loads the word at `at`.
+    ///
+    /// # Safety
+    ///
+    /// `at` is a multiple of 8 and `at + 8 <= len`.
+    unsafe fn load64(&self, at: usize, order: Ordering) -> u64;
+
+    /// Stores to the word at `at`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`load64`](Self::load64).
+    unsafe fn store64(&self, at: usize, value: u64, order: Ordering);
+
+    /// Compares and exchanges the word at `at`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`load64`](Self::load64).
+    unsafe fn exchange64(&self, at: usize, old: u64, new: u64, order: Ordering)
+    -> Result<u64, u64>;
+
+    /// Adds to the word at `at`, wrapping, and returns what it was.
+    ///
+    /// # Safety
+    ///
+    /// As for [`load64`](Self::load64).
+    unsafe fn add64(&self, at: usize, value: u64, order: Ordering) -> u64;
+
+    /// Copies bytes out. Racing writers give torn bytes, never undefined behaviour.
+    ///
+    /// # Safety
+    ///
+    /// `at + into.len() <= len`.
+    unsafe fn read(&self, at: usize, into: &mut [u8]);
+
+    /// Copies bytes in. Racing readers see torn bytes, never undefined behaviour.
+    ///
+    /// # Safety
+    ///
+    /// `at + from.len() <= len`.
+    unsafe fn write(&self, at: usize, from: &[u8]);
+
+    /// A memory fence.
+    fn fence(&self, order: Ordering);
+
+    /// Makes every running thread of every registered participant pass a full fence (`membarrier`). False if the
+    /// machine cannot.
+    fn fence_everyone(&self) -> bool;
+
+    /// Whether this process is registered for [`fence_everyone`](Self::fence_everyone).
+    fn takes_part_in_fences(&self) -> bool;
+
+    /// One polite turn of a polling loop.
+    fn pause(&self);
+
+    /// Monotonic time since some fixed moment.
+    fn now(&self) -> Duration;
+
+    /// Sleeps while the word at `at` is `expected`, at most for `timeout`. May wake for no reason.
+    ///
+    /// # Safety
+    ///
+    /// As for [`load32`](Self::load32).
+    unsafe fn sleep(&self, at: usize, expected: u32, timeout: Duration);
+
+    /// Wakes up to `count` sleepers on the word at `at`; tells how many.
+    ///
+    /// # Safety
+    ///
+    /// As for [`load32`](Self::load32).
+    unsafe fn wake(&self, at: usize, count: u32) -> u32;
+
+    /// Takes the lock byte `byte` if nobody holds it, not even another thread of this attachment. The kernel lets go
+    /// of it when this process dies.
+    fn try_lock(&self, byte: LockByte) -> bool;
+
+    /// Lets go of a lock byte.
+    fn unlock(&self, byte: LockByte);
+
+    /// Whether anybody holds the lock byte. True when in doubt.
+    fn is_locked(&self, byte: LockByte) -> bool;
+
+    /// Who this process is.
+    fn identity(&self) -> Identity;
+
+    /// Whether that process is *proven* not to run any more. False when in doubt.
+    fn is_gone(&self, who: &Identity) -> bool;
+}
+
+/// One of the bytes that the kernel locks for a participant and frees when it dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LockByte {
+    /// Held for as long as the participant lives.
+    Life(u16),
+    /// Held by whoever recovers the participant.
+    Recovery(u16),
+}
+
+impl LockByte {
+    /// Where the byte lies in the file: far past any content, so that it is never confused with data.
+    pub const fn offset(self) -> u64 {
+        const BASE: u64 = 1 << 40;
+        match self {
+            Self::Life(id) => BASE + 2 * id as u64,
+            Self::Recovery(id) => BASE + 2 * id as u64 + 1,
+        }
+    }
+}
+
+/// Who a process is, so that its end can be proven even where its process id is used again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Process id, in the namespace below.
+    pub pid: u32,
+    /// Start time in clock ticks since boot, as the time namespace below counts it.
+    pub start: u64,
+    /// Inode of the pid namespace.
+    pub pid_namespace: u64,
+    /// Inode of the time namespace, which shifts start times.
+    pub time_namespace: u64,
+    /// The first eight bytes of the kernel's boot id.
+    pub boot: u64,
+}
+
+/// A view does not fit where it was asked for: the segment is damaged, or was made for something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{len} bytes at {at}, aligned to {align}, do not fit an area of {area} bytes")]
+pub struct OutOfArea {
+    /// Offset in the area.
+    pub at: usize,
+    /// Extent asked for.
+    pub len: usize,
+    /// Alignment asked for.
+    pub align: usize,
+    /// What there is.
+    pub area: usize,
+}
+
+/// A range of the memory that belongs to one object.
+#[derive(Clone, Debug)]
+pub struct Area<M> {
+    memory: M,
+    at: usize,
+    len: usize,
+}
+
+impl<M: Memory> Area<M> {
+    /// The range of `len` bytes at `at`.
+    pub fn new(memory: M, at: usize, len: usize) -> Result<Self, OutOfArea> {
+        let whole = Self {
+            at: 0,
+            len: memory.len(),
+            memory,
+        };
+        whole.part(at, len)
+    }
+
+    /// A range of this range.
+    pub fn part(&self, at: usize, len: usize) -> Result<Self, OutOfArea> {
+        let at = self.check(at, len, 1)?;
+        Ok(Self {
+            memory: self.memory.clone(),
+            at,
+            len,
+        })
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is nothing at all.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The memory, for fences and time.
+    pub fn memory(&self) -> &M {
+        &self.memory
+    }
+
+    /// The 32-bit word at `at`.
+    pub fn word32(&self, at: usize) -> Result<Word32<M>, OutOfArea> {
+        Ok(Word32 {
+            at: self.check(at, 4, 4)?,
+            memory: self.memory.clone(),
+        })
+    }
+
+    /// The 64-bit word at `at`.
+    pub fn word64(&self, at: usize) -> Result<Word64<M>, OutOfArea> {
+        Ok(Word64 {
+            at: self.check(at, 8, 8)?,
+            memory: self.memory.clone(),
+        })
+    }
+
+    /// `count` slots of `stride` bytes at `at`. `count` must be a power of two; slots are aligned to 8 where `stride`
+    /// is a multiple of 8, which is what [`Slots::word`] needs.
+    pub fn slots(&self, at: usize, stride: usize, count: usize) -> Result<Slots<M>, OutOfArea> {
+        let align = if stride % 8 == 0 { 8 } else { 1 };
+        let refusal = OutOfArea {
+            at,
+            len: usize::MAX,
+            align,
+            area: self.len,
+        };
+        if !count.is_power_of_two() || stride == 0 {
+            return Err(refusal);
+        }
+        let len = stride.checked_mul(count).ok_or(refusal)?;
+        let at = self.check(at, len, align)?;
+        Ok(Slots {
+            memory: self.memory.clone(),
+            at,
+            stride,
+            mask: count - 1,
+        })
+    }
+
+    /// Copies bytes out, if they all lie in the area.
+    pub fn read(&self, at: usize, into: &mut [u8]) -> Result<(), OutOfArea> {
+        let at = self.check(at, into.len(), 1)?;
+        // SAFETY: `check` found `at + into.len()` to lie within the memory.
+        unsafe { self.memory.read(at, into) };
+        Ok(())
+    }
+
+    /// Copies bytes in, if they all lie in the area.
+    pub fn write(&self, at: usize, from: &[u8]) -> Result<(), OutOfArea> {
+        let at = self.check(at, from.len(), 1)?;
+        // SAFETY: `check` found `at + from.len()` to lie within the memory.
+        unsafe { self.memory.write(at, from) };
+        Ok(())
+    }
+
+    /// The place in the memory of an extent of this area.
+    fn check(&self, at: usize, len: usize, align: usize) -> Result<usize, OutOfArea> {
+        let refusal = OutOfArea {
+            at,
+            len,
+            align,
+            area: self.len,
+        };
+        let end = at.checked_add(len).ok_or(refusal)?;
+        let place = self.at.checked_add(at).ok_or(refusal)?;
+        if end > self.len || place % align != 0 {
+            return Err(refusal);
+        }
+        Ok(place)
+    }
+}
+
+/// A shared 32-bit word, which processes can also sleep on.
+#[derive(Clone, Debug)]
+pub struct Word32<M> {
+    memory: M,
+    at: usize,
+}
+
+impl<M: Memory> Word32<M> {
+    /// Loads.
+    #[inline]
+    pub fn load(&self, order: Ordering) -> u32 {
+        // SAFETY: checked when the view was made.
+        unsafe { self.memory.load32(self.at, order) }
+    }
+
+    /// Stores.
+    #[inline]
+    pub fn store(&self, value: u32, order: Ordering) {
+        // SAFETY: checked when the view was made.
+        unsafe { self.memory.store32(self.at, value, order) }
+    }
+
+    /// Replaces `old` by `new`; on failure gives what was there. A failure orders nothing.
+    #[inline]
+    pub fn exchange(&self, old: u32, new: u32, order: Ordering) -> Result<u32, u32> {
+        // SAFETY: checked when the view was made.
+        unsafe { self.memory.exchange32(self.at, old, new, order) }
+    }
+
+    /// Sleeps while the word is `expected`, at most for `timeout`. May wake for no reason.
+    #[inline]
+    pub fn sleep(&self, expected: u32, timeout: Duration) {
+        // SAFETY: checked when the view was made.
+        unsafe { self.memory.sleep(self.at, expected, timeout) }
+    }
+
+    /// Wakes up to `count` sleepers; tells how many.
+    #[inline]
+    pub fn wake(&self, count: u32) -> u32 {
+        // SAFETY: checked when the view was made.
+        unsafe { self.memory.wake(self.at, count) }
+    }
+
+    /// The memory, for fences and time.
+    #[inline]
+    pub fn memory(&self) -> &M {
+        &self.memory
+    }
+}
+
+/// A shared 64-bit word.
+#[derive(Clone, Debug)]
+pub struct Word64<M> {
+    memory: M,
+    at: usize,
+}
+
+impl<M: Memory> Word64<M> {
+    /// Loads.
+    #[inline]
+    pub fn load(&self, order: Ordering) -> u64 {
+        // SAFETY: checked when the view was made.
+        unsafe { self.memory.load64(self.at, order) }
+    }
+
+    /// Stores.
+    #[inline]
+    pub fn store(&self, value: u64, order: Ordering) {
+        // SAFETY: checked when the view was made.
+        unsafe { self.memory.store64(self.at, value, order) }
+    }
+
+    /// Replaces `old` by `new`; on failure gives what was there. A failure orders nothing.
+    #[inline]
+    pub fn exchange(&self, old: u64, new: u64, order: Ordering) -> Result<u64, u64> {
+        // SAFETY: checked when the view was made.
+        unsafe { self.memory.exchange64(self.at, old, new, order) }
+    }
+
+    /// Adds, wrapping, and gives what was there.
+    #[inline]
+    pub fn add(&self, value: u64, order: Ordering) -> u64 {
+        // SAFETY: checked when the view was made.
+        unsafe { self.memory.add64(self.at, value, order) }
+    }
+}
+
+/// A power of two of equal slots. A position is masked to a slot, so that no position can leave them.
+#[derive(Clone, Debug)]
+pub struct Slots<M> {
+    memory: M,
+    at: usize,
+    stride: usize,
+    mask: usize,
+}
+
+impl<M: Memory> Slots<M> {
+    /// How many slots there are.
+    #[inline]
+    pub fn count(&self) -> usize {
+        self.mask + 1
+    }
+
+    /// Bytes of a slot.
+    #[inline]
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Copies the slot of `position` out.
+    ///
+    /// # Panics
+    ///
+    /// If `into` is longer than a slot.
+    #[inline]
+    pub fn read(&self, position: u64, into: &mut [u8]) {
+        assert!(into.len() <= self.stride);
+        let at = self.place(position);
+        // SAFETY: the slot was checked when the view was made, and `into` is no longer than a slot.
+        unsafe { self.memory.read(at, into) }
+    }
+
+    /// Copies into the slot of `position`.
+    ///
+    /// # Panics
+    ///
+    /// If `from` is longer than a slot.
+    #[inline]
+    pub fn write(&self, position: u64, from: &[u8]) {
+        assert!(from.len() <= self.stride);
+        let at = self.place(position);
+        // SAFETY: the slot was checked when the view was made, and `from` is no longer than a slot.
+        unsafe { self.memory.write(at, from) }
+    }
+
+    /// Copies the run of slots that starts at `position` out; the run goes on at slot 0 behind the last one.
+    ///
+    /// # Panics
+    ///
+    /// If the run is longer than all slots together.
+    #[inline]
+    pub fn read_run(&self, position: u64, into: &mut [u8]) {
+        let first = self.run_to_seam(position, into.len());
+        let (head, tail) = into.split_at_mut(first);
+        let at = self.place(position);
+        // SAFETY: `first` bytes are left between the slot and the end of the slots.
+        unsafe { self.memory.read(at, head) };
+        // SAFETY: the rest is no longer than all slots together.
+        unsafe { self.memory.read(self.at, tail) };
+    }
+
+    /// Copies into the run of slots that starts at `position`; the run goes on at slot 0 behind the last one.
+    ///
+    /// # Panics
+    ///
+    /// If the run is longer than all slots together.
+    #[inline]
+    pub fn write_run(&self, position: u64, from: &[u8]) {
+        let first = self.run_to_seam(position, from.len());
+        let (head, tail) = from.split_at(first);
+        let at = self.place(position);
+        // SAFETY: `first` bytes are left between the slot and the end of the slots.
+        unsafe { self.memory.write(at, head) };
+        // SAFETY: the rest is no longer than all slots together.
+        unsafe { self.memory.write(self.at, tail) };
+    }
+
+    /// Bytes of a run of `len` that lie before the seam.
+    #[inline]
+    fn run_to_seam(&self, position: u64, len: usize) -> usize {
+        assert!(len <= self.count() * self.stride);
+        let before = (self.count() - self.index(position)) * self.stride;
+        len.min(before)
+    }
+
+    #[inline]
+    fn index(&self, position: u64) -> usize {
+        position as usize & self.mask
+    }
+
+    #[inline]
+    fn place(&self, position: u64) -> usize {
+        self.at + self.index(position) * self.stride
+    }
+}

@@ -1,0 +1,197 @@
+//! What can go wrong with a segment, told to the person who meets it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::participant::TableFull;
+
+/// Why a segment could not be created, opened or joined.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SegmentError {
+    /// The name cannot be one.
+    #[error("{name:?} cannot be the name of a segment: {fault}")]
+    BadName {
+        /// What was given.
+        name: String,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+    /// There is nothing of that name.
+    #[error("there is no segment at {path}; start the process that creates it, or create it first")]
+    NotFound {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// There is something of that name already.
+    #[error("{path} exists already; open it, choose another name, or remove it first")]
+    Exists {
+        /// Where it was to be.
+        path: PathBuf,
+    },
+    /// The directory of segments belongs to somebody else.
+    #[error(
+        "the directory {path} belongs to user {owner}, not to {user}; set IPC_DIR to a directory of your own"
+    )]
+    ForeignDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who asks.
+        user: u32,
+    },
+    /// The directory of segments is open to others.
+    #[error(
+        "the directory {path} has mode {mode:04o} and is open to others; run: chmod 700 {path}"
+    )]
+    OpenDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Not a regular file, or not one that this user may trust.
+    #[error("{path} cannot be a segment: {fault}")]
+    NotTrusted {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: String,
+    },
+    /// The first bytes are not those of a segment.
+    #[error(
+        "not a segment: it begins with {found:#018x}, a segment with {:#018x}",
+        crate::segment::MAGIC
+    )]
+    NoSegment {
+        /// The first eight bytes as a number.
+        found: u64,
+    },
+    /// Too short to be a segment.
+    #[error("not a segment: it has {found} bytes, a segment at least {expected}")]
+    TooShort {
+        /// Its size in bytes.
+        found: u64,
+        /// The least size in bytes.
+        expected: u64,
+    },
+    /// Written on a machine of the other byte order.
+    #[error(
+        "the segment was written on a machine of the other byte order and cannot be shared with this one"
+    )]
+    OtherByteOrder,
+    /// Written in another version of the format.
+    #[error(
+        "format version {found}, but this program knows version {expected}; use the same release on both sides"
+    )]
+    OtherVersion {
+        /// The version of what was found.
+        found: u32,
+        /// The version this program knows.
+        expected: u32,
+    },
+    /// Made with features that this program does not know.
+    #[error(
+        "the segment uses features that this program does not know ({features:#x}); use a newer release"
+    )]
+    UnknownFeatures {
+        /// The bits.
+        features: u64,
+    },
+    /// Made for a machine that differs.
+    #[error("the segment was made for a {what} of {found}, this machine has {expected}")]
+    OtherMachine {
+        /// What differs.
+        what: &'static str,
+        /// What the segment says.
+        found: u32,
+        /// What this machine has.
+        expected: u32,
+    },
+    /// Not the size that the header says.
+    #[error("the file has {found} bytes, its header says {expected}: it was cut short or enlarged")]
+    WrongSize {
+        /// The size of the file.
+        found: u64,
+        /// The size in the header.
+        expected: u64,
+    },
+    /// Contradicts itself.
+    #[error("the segment is damaged: {0}")]
+    Damaged(String),
+    /// Has no object of that name.
+    #[error("the segment holds no object {name:?}, but {names:?}")]
+    NoObject {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        names: Vec<String>,
+    },
+    /// The object is of another kind.
+    #[error("{name:?} is of kind {found:?}, not {expected:?}")]
+    OtherKind {
+        /// The object.
+        name: String,
+        /// Its kind.
+        found: String,
+        /// The kind asked for.
+        expected: String,
+    },
+    /// The elements of the object are laid out otherwise.
+    #[error("the elements of {name:?} are laid out otherwise:\n  {}", differences.join("\n  "))]
+    OtherLayout {
+        /// The object.
+        name: String,
+        /// The differences, field by field.
+        differences: Vec<String>,
+    },
+    /// An object cannot be made as asked for.
+    #[error("{0}")]
+    Object(String),
+    /// Larger than a file can be.
+    #[error("the segment would be larger than a file can be; make its objects smaller")]
+    TooLarge,
+    /// No room for it on the file system.
+    #[error(
+        "{what} needs {needed} bytes, and there is room for {free}; free some, or make it smaller"
+    )]
+    NoSpace {
+        /// What was to be made, and where.
+        what: String,
+        /// Bytes asked for.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// Every place in the participant table is taken by a living process.
+    #[error(transparent)]
+    TableFull(#[from] TableFull),
+    /// The handle was inherited through `fork`.
+    #[error(
+        "this handle belongs to the parent process: call rejoin() in the child and use what it returns"
+    )]
+    Forked,
+    /// The system refused.
+    #[error("cannot {what}: {error}")]
+    Io {
+        /// What was attempted.
+        what: String,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+}
+
+impl SegmentError {
+    pub(crate) fn damaged(what: impl Into<String>) -> Self {
+        Self::Damaged(what.into())
+    }
+
+    pub(crate) fn io(what: &str, path: &Path, error: impl Into<io::Error>) -> Self {
+        Self::Io {
+            what: format!("{what} {}", path.display()),
+            error: error.into(),
+        }
+    }
+}
