@@ -59,6 +59,8 @@ fn layout(input: &DeriveInput) -> syn::Result<TokenStream> {
             &format!("between {before} and `{field_name}`"),
         );
         asserts.push(quote!(::core::assert!(#offset == #end, #message);));
+        let empty = format!("`{field_name}` of `{ident}` has no bytes: remove it");
+        asserts.push(quote!(::core::assert!(::core::mem::size_of::<#ty>() > 0, #empty);));
         end = quote!(#offset + ::core::mem::size_of::<#ty>());
         before = format!("`{field_name}`");
     }

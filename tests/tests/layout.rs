@@ -1,5 +1,7 @@
 //! The derive of `Layout` and `Shared`, and the text of a schema in the hands of others.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use ipc_core::bytemuck::{Pod, Zeroable};
@@ -108,4 +110,108 @@ fn the_derived_traits_hold() {
     };
     assert_eq!(read(&counters, |counters| &counters.sent), 7);
     assert_eq!((counters.flags.len(), counters._pad.len()), (2, 48));
+}
+
+#[test]
+fn python_computes_the_same_fingerprint() {
+    // Catches a fingerprint or a text that a program in another language cannot check with what it has at hand.
+    const SCRIPT: &str = "import hashlib, sys\n\
+        digest = hashlib.blake2b(sys.stdin.buffer.read(), digest_size=8).digest()\n\
+        print(int.from_bytes(digest, 'little'))";
+    for schema in [Book::schema(), Counters::schema(), u8::schema()] {
+        let python = Command::new("python3")
+            .args(["-c", SCRIPT])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut python = match python {
+            Ok(python) => python,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return println!("skipped: no python3");
+            }
+            Err(error) => panic!("{error}"),
+        };
+        python
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(schema.text().as_bytes())
+            .unwrap();
+        let output = python.wait_with_output().unwrap();
+        assert_eq!(
+            String::from_utf8(output.stdout).unwrap().trim(),
+            schema.fingerprint().to_string()
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_shared_does_not_compile() {
+    // Catches a derive that lets a type through, or whose message got worse.
+    trybuild::TestCases::new().compile_fail("tests/layout/fail/*.rs");
+}
+
+/// The twins compile with this file: that catches a derive that refuses everything.
+macro_rules! twins {
+    ($($case:ident)*) => {
+        const TWINS: &[&str] = &[$(stringify!($case)),*];
+        mod twins {
+            $(#[allow(dead_code)] mod $case { include!(concat!("layout/pass/", stringify!($case), ".rs")); })*
+        }
+    };
+}
+
+twins! {
+    atomic_bool atomic_pointer atomic_usize bad_name bad_option bool bool_by_alias
+    bool_in_array char enum_in_field enum_type function generic isize no_bytes no_fields
+    no_repr_c option packed padding_behind padding_between padding_by_align pointer reference
+    shared_plain_field string tuple u128 union_type usize vec
+}
+
+#[test]
+fn each_refused_type_has_a_twin_that_differs_in_one_token() {
+    // Catches a case that fails for another reason than the one it is named for.
+    let directory = std::fs::read_dir("tests/layout/fail").unwrap();
+    let files = directory.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let mut cases: Vec<_> = files
+        .filter_map(|name| Some(name.strip_suffix(".rs")?.to_owned()))
+        .collect();
+    cases.sort();
+    assert_eq!(
+        cases, TWINS,
+        "the directory on the left, the list of twins on the right"
+    );
+    for case in cases {
+        let read = |directory: &str| {
+            std::fs::read_to_string(format!("tests/layout/{directory}/{case}.rs")).unwrap()
+        };
+        let (fail, pass) = (read("fail"), read("pass"));
+        let (fail, pass) = (tokens(&fail), tokens(&pass));
+        let before = fail.iter().zip(&pass).take_while(|(a, b)| a == b).count();
+        let rest = fail[before..].iter().rev().zip(pass[before..].iter().rev());
+        let behind = rest.take_while(|(a, b)| a == b).count();
+        assert_eq!(
+            pass.len() - before - behind,
+            1,
+            "{case}: the twin has one other token"
+        );
+    }
+}
+
+/// Words (a name in quotes is one) and single signs.
+fn tokens(source: &str) -> Vec<&str> {
+    let mut tokens = Vec::new();
+    let mut rest = source.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let end = match first {
+            '"' => rest[1..].find('"').unwrap() + 2,
+            _ => rest
+                .find(|c: char| !c.is_alphanumeric() && c != '_')
+                .unwrap_or(rest.len())
+                .max(1),
+        };
+        tokens.push(&rest[..end]);
+        rest = rest[end..].trim_start();
+    }
+    tokens
 }

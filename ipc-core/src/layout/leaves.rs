@@ -159,3 +159,98 @@ fn format_number(primitive: Primitive, bytes: &[u8]) -> String {
         Primitive::F64 => number!(f64),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Layout;
+
+    #[derive(Layout)]
+    #[repr(C)]
+    struct Book {
+        seq: u64,
+        bids: [Level; 2],
+        symbol: [u8; 8],
+        depth: [[i16; 2]; 2],
+    }
+
+    #[derive(Layout)]
+    #[repr(C)]
+    struct Level {
+        price: f64,
+        live: std::sync::atomic::AtomicU64,
+    }
+
+    fn described(schema: &Schema, limit: usize) -> Vec<(String, String)> {
+        let words = |leaf: &Leaf| {
+            format!(
+                "{} x {} at {:?}",
+                leaf.primitive().name(),
+                leaf.count(),
+                leaf.range()
+            )
+        };
+        schema
+            .leaves(limit)
+            .iter()
+            .map(|leaf| (leaf.path().to_owned(), words(leaf)))
+            .collect()
+    }
+
+    #[test]
+    fn every_number_has_a_path_and_a_place() {
+        // Catches a wrong offset within nested structs and arrays: whoever reads there shows another field's value.
+        let expected = [
+            ("seq", "u64 x 1 at 0..8"),
+            ("bids[0].price", "f64 x 1 at 8..16"),
+            ("bids[0].live", "u64 x 1 at 16..24"),
+            ("bids[1].price", "f64 x 1 at 24..32"),
+            ("bids[1].live", "u64 x 1 at 32..40"),
+            ("symbol", "u8 x 8 at 40..48"),
+            ("depth", "i16 x 4 at 48..56"),
+        ];
+        let expected = expected.map(|(path, words)| (path.to_owned(), words.to_owned()));
+        assert_eq!(described(&Book::schema(), 100), expected);
+        assert_eq!(described(&Book::schema(), 3), expected[..3]);
+        assert_eq!(
+            described(&Schema::cell::<Level>(), 1),
+            [("price".into(), "f64 x 1 at 0..8".into())]
+        );
+        assert_eq!(
+            described(&<[u32; 2]>::schema(), 9),
+            [("value".into(), "u32 x 2 at 0..8".into())]
+        );
+        assert_eq!(described(&<[Level; 2]>::schema(), 3)[2].0, "value[1].price");
+    }
+
+    #[test]
+    fn few_bytes_that_describe_many_elements_cost_little() {
+        // Catches an expansion without a limit: this text describes 2^60 structs.
+        let text = "[struct A; 1152921504606846976] size 1152921504606846976 align 1\n  a: u8 at 0 size 1 align 1\n";
+        let leaves = Schema::parse(text).unwrap().leaves(1000);
+        assert_eq!((leaves.len(), leaves[999].range()), (1000, 999..1000));
+    }
+
+    #[test]
+    fn values_are_printed_as_in_rust() {
+        // Catches a number read with the wrong sign, width or byte order, and text that is not shown as text.
+        let print = |schema: Schema, bytes: &[u8]| schema.leaves(1)[0].format(bytes);
+        assert_eq!(print(u64::schema(), &7_u64.to_ne_bytes()), "7");
+        assert_eq!(print(i16::schema(), &(-2_i16).to_ne_bytes()), "-2");
+        assert_eq!(print(f64::schema(), &1.5_f64.to_ne_bytes()), "1.5");
+        assert_eq!(print(<[u8; 8]>::schema(), b"AAPL\0\0\0\0"), "\"AAPL\"");
+        assert_eq!(print(<[u8; 4]>::schema(), b"A\0\x01\0"), "[65, 0, 1, 0]");
+        assert_eq!(print(<[u8; 2]>::schema(), b"\0\0"), "[0, 0]");
+        assert_eq!(print(u8::schema(), b"A"), "65");
+        assert_eq!(
+            print(<[i8; 20]>::schema(), &[255; 20]),
+            format!("[{}... 20 in all]", "-1, ".repeat(16))
+        );
+        assert_eq!(
+            print(<[u32; 2]>::schema(), &[0; 7]),
+            "[0]",
+            "bytes are missing"
+        );
+        assert_eq!(print(u32::schema(), &[]), "", "bytes are missing");
+    }
+}

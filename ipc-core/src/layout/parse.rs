@@ -55,7 +55,7 @@ impl<'a> Lines<'a> {
         let schema = self.typed(Line::parse(line)?, 1)?;
         if !self.rest.is_empty() {
             self.taken += 1;
-            return Err("a line belongs to no struct, or is indented wrongly");
+            return Err("the line belongs to no struct");
         }
         Ok(schema)
     }
@@ -70,12 +70,16 @@ impl<'a> Lines<'a> {
             .split_once('\n')
             .ok_or("the last line does not end with a newline")?;
         let content = line.trim_start_matches(' ');
-        if line.len() - content.len() != 2 * depth {
+        let indent = line.len() - content.len();
+        if indent < 2 * depth {
             return Ok(None);
         }
         self.rest = rest;
         self.taken += 1;
-        Ok(Some(content))
+        match indent == 2 * depth {
+            true => Ok(Some(content)),
+            false => Err("the line is indented too far"),
+        }
     }
 
     /// The schema of the type on `line`, and the fields below it at `depth` if there is a struct in it.
@@ -236,4 +240,225 @@ fn number(digits: &str) -> Result<u64, &'static str> {
         .ok()
         .filter(|&number| number < 1 << 63)
         .ok_or(NUMBER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(text: &str, line: usize, word: &str) {
+        let error = Schema::parse(text).expect_err(text);
+        assert_eq!(error.line, line, "{error}");
+        assert!(error.problem.contains(word), "{error} has no {word:?}");
+    }
+
+    #[test]
+    fn a_damaged_text_is_refused_with_its_line_and_its_fault() {
+        // Catches a rule that is not checked, or a message that points elsewhere.
+        refused("", 1, "no text");
+        refused("u64 size 8 align 8", 1, "newline");
+        refused(" u64 size 8 align 8\n", 1, "indented");
+        refused("u64 size 8 align 8\n\n", 2, "belongs to no struct");
+        refused(
+            "u64 size 8 align 8\n  a: u8 at 0 size 1 align 1\n",
+            2,
+            "belongs to no struct",
+        );
+        refused("u64 size 4 align 4\n", 1, "size");
+        refused("u64 size 8 align 16\n", 1, "alignment");
+        refused("u64 size 08 align 8\n", 1, "leading zeros");
+        refused("u64 size +8 align 8\n", 1, "decimal");
+        refused("u64 size 9223372036854775808 align 8\n", 1, "2^63");
+        refused("u64 size 99999999999999999999 align 8\n", 1, "2^63");
+        refused("u65 size 8 align 8\n", 1, "not a type");
+        refused("atomic<f64> size 8 align 8\n", 1, "integer");
+        refused("atomic<u64 size 8 align 8\n", 1, "not a type");
+        refused("[u64; 0] size 0 align 8\n", 1, "elements");
+        refused("[u64; 3] size 25 align 8\n", 1, "elements");
+        refused("[u64; 3] size 48 align 8\n", 1, "the type");
+        refused("struct A size 8 align 8\n", 1, "at least one field");
+        refused(
+            "struct A B size 1 align 1\n  a: u8 at 0 size 1 align 1\n",
+            2,
+            "name of a struct",
+        );
+        refused(
+            "struct A size 1 align 1\n  a: u8 size 1 align 1\n",
+            2,
+            "at N",
+        );
+        refused(
+            "struct A size 1 align 1\n  u8 at 0 size 1 align 1\n",
+            2,
+            "name: type",
+        );
+        refused(
+            "struct A size 2 align 1\n  a: u8 at 1 size 1 align 1\n",
+            2,
+            "begins where",
+        );
+        refused(
+            "struct A size 2 align 1\n  a: u8 at 0 size 1 align 1\n",
+            2,
+            "does not end",
+        );
+        refused(
+            "struct A size 1 align 1\n   a: u8 at 0 size 1 align 1\n",
+            2,
+            "indented too far",
+        );
+        refused(&"u".repeat(MAX_TEXT + 1), 1, "64 KiB");
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_is_refused_before_the_stack_ends() {
+        // Catches a recursion that a peer decides the depth of.
+        let arrays = |n: usize| format!("{}u8{} size 1 align 1\n", "[".repeat(n), "; 1]".repeat(n));
+        assert!(Schema::parse(&arrays(8)).is_ok());
+        refused(&arrays(9), 1, "more than 8");
+        refused(&arrays(10_000), 1, "more than 8");
+        refused(
+            &format!(
+                "{}atomic<u8>{} size 1 align 1\n",
+                "[".repeat(8),
+                "; 1]".repeat(8)
+            ),
+            1,
+            "more than 8",
+        );
+        let structs = |n: usize| {
+            let mut text = "struct A size 1 align 1\n".to_owned();
+            (1..n).for_each(|i| {
+                text += &format!("{:1$}a: struct A at 0 size 1 align 1\n", "", 2 * i)
+            });
+            text + &format!("{:1$}a: u8 at 0 size 1 align 1\n", "", 2 * n)
+        };
+        assert!(Schema::parse(&structs(16)).is_ok());
+        refused(&structs(17), 17, "more than 16");
+        refused(&structs(150), 17, "more than 16");
+    }
+
+    #[test]
+    fn fields_that_overflow_are_refused() {
+        // Catches unchecked sums: four fields of 2^62 bytes are 2^64.
+        let field = |i: u64| {
+            format!(
+                "  f{i}: [u8; {0}] at {1} size {0} align 1\n",
+                1_u64 << 62,
+                i << 62
+            )
+        };
+        refused(
+            &format!(
+                "struct A size 0 align 1\n{}{}{}",
+                field(0),
+                field(1),
+                field(2)
+            ),
+            4,
+            "2^63",
+        );
+        let far = u64::MAX >> 1;
+        let field =
+            |name: &str, at: u64| format!("  {name}: [u8; {far}] at {at} size {far} align 1\n");
+        refused(
+            &format!(
+                "struct A size 0 align 1\n{}{}",
+                field("a", 0),
+                field("b", far)
+            ),
+            3,
+            "does not end",
+        );
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_panic_or_accept_what_the_writer_would_not_write() {
+        // Catches panics on mutated text, a second spelling of a schema, leaves outside the type, and two schemas with
+        // different texts of which `differences` says nothing.
+        let seed = std::env::var("IPC_TEST_SEED")
+            .ok()
+            .and_then(|seed| seed.parse().ok())
+            .unwrap_or(0x9E37_79B9_7F4A_7C15);
+        println!("IPC_TEST_SEED={seed}");
+        let mut random = Xorshift(seed);
+        let original = Schema::parse(SEED_TEXT).unwrap();
+        let mut accepted = 0;
+        for _ in 0..50_000 {
+            let mut text = SEED_TEXT.as_bytes().to_vec();
+            for _ in 0..=random.below(3) {
+                mutate(&mut text, &mut random);
+            }
+            let Ok(text) = std::str::from_utf8(&text) else {
+                continue;
+            };
+            let Ok(schema) = Schema::parse(text) else {
+                continue;
+            };
+            accepted += 1;
+            assert_eq!(schema.text(), text);
+            assert_eq!(
+                original.differences(&schema).is_empty(),
+                schema == original,
+                "{text}"
+            );
+            assert!(
+                schema
+                    .leaves(100)
+                    .iter()
+                    .all(|leaf| leaf.range().end <= schema.size()),
+                "{text}"
+            );
+        }
+        assert!(
+            accepted > 100,
+            "the mutations are too wild to test what lies behind the first check: {accepted}"
+        );
+    }
+
+    const SEED_TEXT: &str = "\
+struct feed.Book size 64 align 8
+  seq: atomic<u64> at 0 size 8 align 8
+  bids: [struct feed.Level; 2] at 8 size 32 align 8
+    price: f64 at 0 size 8 align 8
+    qty: u32 at 8 size 4 align 4
+    _pad: [u8; 4] at 12 size 4 align 1
+  symbol: [[u8; 4]; 2] at 40 size 8 align 1
+  last: cell<struct feed.Level> at 48 size 16 align 8
+    price: f64 at 0 size 8 align 8
+    qty: u32 at 8 size 4 align 4
+    _pad: [u8; 4] at 12 size 4 align 1
+";
+
+    /// One of: another byte, a byte of the text elsewhere, a run left out, a run twice, a number with another digit.
+    fn mutate(text: &mut Vec<u8>, random: &mut Xorshift) {
+        if text.is_empty() {
+            return;
+        }
+        let at = random.below(text.len());
+        let run = at..text.len().min(at + 1 + random.below(40));
+        match random.below(6) {
+            0 => text[at] = random.below(256) as u8,
+            1 => text[at] = text[random.below(text.len())],
+            2 => drop(text.drain(run)),
+            3 => {
+                let copy = text[run.clone()].to_vec();
+                text.splice(run.start..run.start, copy);
+            }
+            4 => text[at] = b"0123456789"[random.below(10)],
+            _ => text[at] = b"abu[]<>;:. \n"[random.below(12)],
+        }
+    }
+
+    struct Xorshift(u64);
+
+    impl Xorshift {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % bound as u64) as usize
+        }
+    }
 }

@@ -114,6 +114,8 @@ impl Schema {
     }
 
     /// The schema as text, in the [grammar](super#the-text) that [`Schema::parse`] reads.
+    ///
+    /// A text longer than [`MAX_TEXT`](super::MAX_TEXT) is written but not read back: check before storing it.
     pub fn text(&self) -> String {
         let mut text = format!("{self} size {} align {}\n", self.size, self.align);
         write_fields(&mut text, self, 1);

@@ -1,0 +1,10 @@
+use ipc_core::Layout;
+
+#[derive(Layout)]
+#[repr(C)]
+struct Tick {
+    price: u64,
+    side: u64,
+}
+
+fn main() {}
