@@ -44,34 +44,34 @@ fn layout(input: &DeriveInput) -> syn::Result<TokenStream> {
     let name = schema_name(input)?;
 
     let mut fields = Vec::new();
-    let mut asserts = Vec::new();
+    let mut checks = Vec::new();
     let mut end = quote!(0);
-    let mut before = "at the start".to_owned();
+    let mut before = String::new();
     for (member, ty) in &strukt.fields {
-        let field_name = member_name(member)?;
+        let field = member_name(member)?;
         let offset = quote!(::core::mem::offset_of!(#ident, #member));
+        let size = quote!(::core::mem::size_of::<#ty>());
         // The type's own span, so that the compiler points at a field whose type has no layout.
         fields.push(
-            quote_spanned!(ty.span()=> ::ipc_core::layout::Field::new::<#ty>(#field_name, #offset)),
+            quote_spanned!(ty.span()=> ::ipc_core::layout::Field::new::<#ty>(#field, #offset)),
         );
-        let message = padding_message(
-            &ident.to_string(),
-            &format!("between {before} and `{field_name}`"),
-        );
-        asserts.push(quote!(::core::assert!(#offset == #end, #message);));
-        let empty = format!("`{field_name}` of `{ident}` has no bytes: remove it");
-        asserts.push(quote!(::core::assert!(::core::mem::size_of::<#ty>() > 0, #empty);));
-        end = quote!(#offset + ::core::mem::size_of::<#ty>());
-        before = format!("`{field_name}`");
+        checks.push(no_padding(
+            quote!(#offset - (#end)),
+            &format!("`{ident}` has padding between `{before}` and `{field}`"),
+        ));
+        let empty = format!("`{field}` of `{ident}` has no bytes: remove it");
+        checks.push(quote!(::core::assert!(#size > 0, #empty);));
+        end = quote!(#offset + #size);
+        before = field;
     }
-    let message = padding_message(
-        &ident.to_string(),
-        &format!("after {before}, its last field"),
-    );
-    asserts.push(quote!(::core::assert!(::core::mem::size_of::<#ident>() == #end, #message);));
+    let size = quote!(::core::mem::size_of::<#ident>());
+    checks.push(no_padding(
+        quote!(#size - (#end)),
+        &format!("`{ident}` has padding behind `{before}`, its last field"),
+    ));
 
     Ok(quote! {
-        const _: () = { #(#asserts)* };
+        const _: () = { #(#checks)* };
 
         impl ::ipc_core::Layout for #ident {
             fn schema() -> ::ipc_core::layout::Schema {
@@ -100,11 +100,24 @@ fn shared(input: &DeriveInput) -> syn::Result<TokenStream> {
     })
 }
 
-fn padding_message(ident: &str, place: &str) -> String {
-    format!(
-        "`{ident}` has padding {place}: put the unused bytes into a field of their own, such as `_pad: [u8; N]` \
-         (in a `Shared` type `_pad: [AtomicU8; N]`), or order the fields from the largest to the smallest"
-    )
+/// A constant expression that stops the compiler with `finding` unless `gap` is 0, and says how many bytes if they are few.
+fn no_padding(gap: TokenStream, finding: &str) -> TokenStream {
+    let message = |bytes: &str| {
+        format!(
+            "{finding}: make it a field, `_pad: [u8; {bytes}]` (in a `Shared` type `_pad: [AtomicU8; {bytes}]`), \
+             or order the fields from the largest to the smallest"
+        )
+    };
+    let few = 1..8_usize;
+    let messages = few.clone().map(|bytes| message(&bytes.to_string()));
+    let other = message("N");
+    quote! {
+        match #gap {
+            0 => {}
+            #(#few => ::core::panic!(#messages),)*
+            _ => ::core::panic!(#other),
+        }
+    }
 }
 
 /// What `#[layout(name = "…")]` says, else the identifier.

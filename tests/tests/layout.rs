@@ -113,14 +113,20 @@ fn the_derived_traits_hold() {
 }
 
 #[test]
-fn python_computes_the_same_fingerprint() {
-    // Catches a fingerprint or a text that a program in another language cannot check with what it has at hand.
-    const SCRIPT: &str = "import hashlib, sys\n\
-        digest = hashlib.blake2b(sys.stdin.buffer.read(), digest_size=8).digest()\n\
-        print(int.from_bytes(digest, 'little'))";
-    for schema in [Book::schema(), Counters::schema(), u8::schema()] {
-        let python = Command::new("python3")
-            .args(["-c", SCRIPT])
+fn a_python_program_reads_the_text_by_its_grammar() {
+    // Catches a fingerprint, or a text, that a program in another language cannot make use of with what it has at hand.
+    let nested = [
+        <[Level; 2]>::schema(),
+        Schema::cell::<[Book; 2]>(),
+        u8::schema(),
+    ];
+    for schema in [Book::schema(), Counters::schema()]
+        .into_iter()
+        .chain(nested)
+    {
+        let mut python = Command::new("python3");
+        let python = python
+            .arg("tests/layout/schema.py")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn();
@@ -129,7 +135,7 @@ fn python_computes_the_same_fingerprint() {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return println!("skipped: no python3");
             }
-            Err(error) => panic!("{error}"),
+            Err(error) => panic!("python3: {error}"),
         };
         python
             .stdin
@@ -138,10 +144,18 @@ fn python_computes_the_same_fingerprint() {
             .write_all(schema.text().as_bytes())
             .unwrap();
         let output = python.wait_with_output().unwrap();
-        assert_eq!(
-            String::from_utf8(output.stdout).unwrap().trim(),
-            schema.fingerprint().to_string()
-        );
+        let leaves = schema.leaves(100);
+        let leaves = leaves.iter().map(|leaf| {
+            format!(
+                "{} {} {} {}\n",
+                leaf.path(),
+                leaf.primitive().name(),
+                leaf.count(),
+                leaf.range().start
+            )
+        });
+        let expected = format!("{}\n{}", schema.fingerprint(), leaves.collect::<String>());
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
     }
 }
 
