@@ -98,6 +98,11 @@ impl<M: Memory> Event<M> {
         })
     }
 
+    /// The memory, for time.
+    pub fn memory(&self) -> &M {
+        self.word.memory()
+    }
+
     /// Tells up to `count` waiters that something was published just before. Makes no system call when nobody sleeps.
     #[inline]
     pub fn notify(&self, count: u32) {
@@ -191,23 +196,33 @@ impl<M: Memory> Event<M> {
 #[derive(Clone, Copy, Debug)]
 pub struct Prepared(u32);
 
+/// What a wait came to.
+#[derive(Clone, Copy, Debug)]
+pub struct Waited<T> {
+    /// What was waited for; nothing if the deadline came first.
+    pub got: Option<T>,
+    /// Whether it took a sleep.
+    pub slept: bool,
+}
+
 /// Repeats `attempt` until it gives something, waiting on `event` in between as `wait` says.
 ///
-/// `Ok(None)` when `deadline`, in the time of [`Memory::now`], has come; `attempt` is made at least once. About every
-/// [`SLICE`] of waiting, `look_around` is called, to find out whether whoever is waited for still lives; an error from
-/// either ends the wait.
+/// Gives nothing when `deadline`, in the time of [`Memory::now`], has come; `attempt` is made at least once. About every
+/// [`SLICE`] of waiting, and before it gives up, `look_around` is called, to find out whether whoever is waited for still
+/// lives; an error from either ends the wait.
 pub fn wait_until<M: Memory, T, E>(
     event: &Event<M>,
     wait: Wait,
     deadline: Option<Duration>,
     mut attempt: impl FnMut() -> Result<Option<T>, E>,
     mut look_around: impl FnMut() -> Result<(), E>,
-) -> Result<Option<T>, E> {
+) -> Result<Waited<T>, E> {
     /// Polls between two looks at the clock, which costs about as much as one of them.
     const POLLS: u32 = 32;
     let memory = event.word.memory().clone();
     let start = memory.now();
     let mut looked = start;
+    let mut slept = false;
     let budget = match wait {
         Wait::Spin => Duration::MAX,
         Wait::Adaptive => spin_budget(),
@@ -216,7 +231,10 @@ pub fn wait_until<M: Memory, T, E>(
     loop {
         for _ in 0..POLLS {
             if let Some(got) = attempt()? {
-                return Ok(Some(got));
+                return Ok(Waited {
+                    got: Some(got),
+                    slept,
+                });
             }
             memory.pause();
         }
@@ -224,21 +242,29 @@ pub fn wait_until<M: Memory, T, E>(
         if now - start >= budget {
             let prepared = event.prepare();
             if let Some(got) = attempt()? {
-                return Ok(Some(got));
+                return Ok(Waited {
+                    got: Some(got),
+                    slept,
+                });
             }
             let left = deadline.map_or(SLICE, |deadline| deadline.saturating_sub(now));
             event.sleep(prepared, left);
+            slept = true;
             if let Some(got) = attempt()? {
-                return Ok(Some(got));
+                return Ok(Waited {
+                    got: Some(got),
+                    slept,
+                });
             }
             now = memory.now();
         }
-        if deadline.is_some_and(|deadline| now >= deadline) {
-            return Ok(None);
-        }
-        if now - looked >= SLICE {
+        let over = deadline.is_some_and(|deadline| now >= deadline);
+        if over || now - looked >= SLICE {
             look_around()?;
             looked = now;
+        }
+        if over {
+            return Ok(Waited { got: None, slept });
         }
     }
 }

@@ -15,16 +15,16 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 
-/// The process that made a handle.
+/// The process that made a handle. One load tells whether it is still the one that uses it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Process {
+pub struct Process {
     word: &'static AtomicU32,
     number: u32,
 }
 
 impl Process {
     /// The calling process.
-    pub(crate) fn current() -> Self {
+    pub fn current() -> Self {
         /// Counts the processes of this line of forks. It is inherited, so a child never uses a parent's number.
         static LAST: AtomicU32 = AtomicU32::new(0);
         let word = page();
@@ -42,7 +42,7 @@ impl Process {
 
     /// Whether the calling process is the one that this value was made in.
     #[inline]
-    pub(crate) fn is_here(&self) -> bool {
+    pub fn is_here(&self) -> bool {
         self.word.load(Ordering::Relaxed) == self.number
     }
 }

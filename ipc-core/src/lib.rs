@@ -5,7 +5,7 @@ extern crate self as ipc_core;
 
 mod copy;
 pub mod event;
-mod fork;
+pub mod fork;
 pub mod layout;
 mod mapped;
 pub mod mapping;

@@ -258,7 +258,7 @@ impl<M: Memory> Area<M> {
     }
 
     /// `count` slots of `stride` bytes at `at`. `count` must be a power of two; slots are aligned to 8 where `stride`
-    /// is a multiple of 8, which is what [`Slots::word`] needs.
+    /// is a multiple of 8.
     pub fn slots(&self, at: usize, stride: usize, count: usize) -> Result<Slots<M>, OutOfArea> {
         let align = if stride % 8 == 0 { 8 } else { 1 };
         let refusal = OutOfArea {

@@ -1,1 +1,35 @@
-//! Stub.
+//! Rings in shared memory that survive the death of any process.
+//!
+//! # Which one do I want?
+//!
+//! | ring | for | order |
+//! |---|---|---|
+//! | [`spsc`] | one producer, one consumer, messages of one type | first in, first out |
+//!
+//! ```
+//! use ipc_ring::{Ring, spsc};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let name = format!("doc-{}", std::process::id());
+//! // In one process:
+//! let ring = spsc::Ring::<u64>::options().capacity(1024).open_or_create(&name)?;
+//! let mut producer = ring.producer()?;
+//! producer.push(42)?;
+//! producer.close();
+//!
+//! // In another, started before or after:
+//! let ring = spsc::Ring::<u64>::options().capacity(1024).open_or_create(&name)?;
+//! let mut consumer = ring.consumer()?;
+//! assert_eq!(consumer.pop(), Ok(42));
+//! assert_eq!(consumer.pop(), Err(ipc_ring::PopError::Closed));
+//! # ipc_core::segment::Segment::unlink(&name)?;
+//! # Ok(()) }
+//! ```
+
+mod error;
+mod ring;
+pub mod role;
+pub mod spsc;
+
+pub use error::{ClaimError, PopError, PushError};
+pub use ring::{ONLY, Options, Ring};

@@ -1,0 +1,100 @@
+//! What a ring answers when it cannot do what was asked, the same for all kinds.
+
+use ipc_core::segment::SegmentError;
+
+/// Why nothing was pushed. Where a value was given, it comes back.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PushError<T> {
+    /// There is no free place.
+    #[error("the ring is full")]
+    Full(T),
+    /// Still no free place at the deadline.
+    #[error("the ring was still full at the deadline")]
+    TimedOut(T),
+    /// Somebody closed the ring: nothing more goes in.
+    #[error("the ring is closed")]
+    Closed(T),
+    /// The ring is full, and its consumer has died since the last call. Told once for each death: call again to wait for
+    /// a new consumer.
+    #[error("the ring is full and its consumer has died")]
+    PeerDead(T),
+    /// The handle was inherited through `fork`.
+    #[error(
+        "this handle belongs to the parent process: call rejoin() in the child and use what it returns"
+    )]
+    Forked(T),
+    /// The shared positions contradict each other: somebody wrote rubbish into them.
+    #[error("the ring is damaged: its positions contradict each other")]
+    Corrupt(T),
+}
+
+impl<T> PushError<T> {
+    /// The value that was not pushed.
+    pub fn into_inner(self) -> T {
+        match self {
+            Self::Full(value)
+            | Self::TimedOut(value)
+            | Self::Closed(value)
+            | Self::PeerDead(value)
+            | Self::Forked(value)
+            | Self::Corrupt(value) => value,
+        }
+    }
+
+    /// The same reason with another value.
+    pub fn map<U>(self, with: impl FnOnce(T) -> U) -> PushError<U> {
+        match self {
+            Self::Full(value) => PushError::Full(with(value)),
+            Self::TimedOut(value) => PushError::TimedOut(with(value)),
+            Self::Closed(value) => PushError::Closed(with(value)),
+            Self::PeerDead(value) => PushError::PeerDead(with(value)),
+            Self::Forked(value) => PushError::Forked(with(value)),
+            Self::Corrupt(value) => PushError::Corrupt(with(value)),
+        }
+    }
+}
+
+/// Why nothing was popped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PopError {
+    /// There is nothing in it.
+    #[error("the ring is empty")]
+    Empty,
+    /// Still nothing in it at the deadline.
+    #[error("the ring was still empty at the deadline")]
+    TimedOut,
+    /// Somebody closed the ring, and everything that was in it has been taken.
+    #[error("the ring is closed and empty")]
+    Closed,
+    /// The ring is empty, and its producer has died since the last call. Told once for each death: call again to wait
+    /// for a new producer.
+    #[error("the ring is empty and its producer has died")]
+    PeerDead,
+    /// The handle was inherited through `fork`.
+    #[error(
+        "this handle belongs to the parent process: call rejoin() in the child and use what it returns"
+    )]
+    Forked,
+    /// The shared positions contradict each other: somebody wrote rubbish into them.
+    #[error("the ring is damaged: its positions contradict each other")]
+    Corrupt,
+}
+
+/// Why a role was not given.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClaimError {
+    /// Another handle has the role, in a process that lives.
+    #[error("the ring has a {role} already: {holder}; there can be one at a time")]
+    Taken {
+        /// Which role.
+        role: &'static str,
+        /// Who has it.
+        holder: String,
+    },
+    /// The process cannot take part in the segment.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+}

@@ -1,0 +1,177 @@
+//! What every kind of ring has in common: how it is created and opened, and how roles in it are claimed.
+
+use std::marker::PhantomData;
+use std::time::{Duration, Instant};
+
+use ipc_core::Mapped;
+use ipc_core::fork::Process;
+use ipc_core::memory::Memory;
+use ipc_core::participant::{Life, ParticipantId};
+use ipc_core::segment::{Kind, Object, ObjectSpec, Place, Segment, SegmentError, SegmentOptions};
+
+use crate::error::ClaimError;
+use crate::role::{Holder, Role};
+
+/// The name of the ring in a segment that holds nothing else.
+pub const ONLY: &str = "ring";
+
+/// A kind of ring, attached to an object in a segment.
+pub trait Ring: Sized {
+    /// What an object for a ring of `capacity` slots needs.
+    ///
+    /// # Errors
+    ///
+    /// If there can be no such ring; the message says which there can be.
+    fn spec(capacity: usize) -> Result<ObjectSpec, SegmentError>;
+
+    /// The ring in an object, if it is one of this kind and of this layout.
+    fn attach(object: Object) -> Result<Self, SegmentError>;
+
+    /// How to create the ring in a segment of its own.
+    fn options() -> Options<Self> {
+        Options {
+            capacity: 1024,
+            segment: SegmentOptions::new(),
+            ring: PhantomData,
+        }
+    }
+
+    /// Opens a ring in a segment of its own.
+    fn open(place: impl Into<Place>) -> Result<Self, SegmentError> {
+        Self::in_segment(&Segment::open(place)?, ONLY)
+    }
+
+    /// The ring of that name among the objects of a segment.
+    fn in_segment(segment: &Segment, name: &str) -> Result<Self, SegmentError> {
+        segment.learn(KINDS);
+        Self::attach(segment.object(name)?)
+    }
+}
+
+/// How every kind of this crate clears up after the dead.
+pub(crate) const KINDS: &[Kind] = &[crate::spsc::KIND];
+
+/// How to create a ring in a segment of its own.
+#[derive(Clone, Debug)]
+pub struct Options<R> {
+    capacity: usize,
+    segment: SegmentOptions,
+    ring: PhantomData<fn() -> R>,
+}
+
+impl<R: Ring> Options<R> {
+    /// How many messages fit in: a power of two, 1,024 if not set.
+    pub fn capacity(mut self, messages: usize) -> Self {
+        self.capacity = messages;
+        self
+    }
+
+    /// How many processes can be attached at the same time, 64 if not set.
+    pub fn participants(mut self, count: u16) -> Self {
+        self.segment = self.segment.participants(count);
+        self
+    }
+
+    /// The mode of the file, 0600 if not set.
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.segment = self.segment.mode(mode);
+        self
+    }
+
+    /// Creates the ring.
+    pub fn create(self, place: impl Into<Place>) -> Result<R, SegmentError> {
+        let segment = self
+            .segment
+            .object(ONLY, R::spec(self.capacity)?)
+            .create(place)?;
+        R::in_segment(&segment, ONLY)
+    }
+
+    /// Opens the ring if it exists, and creates it otherwise. The capacity of one that exists is what its creator chose.
+    pub fn open_or_create(self, place: impl Into<Place>) -> Result<R, SegmentError> {
+        let segment = self
+            .segment
+            .object(ONLY, R::spec(self.capacity)?)
+            .open_or_create(place)?;
+        R::in_segment(&segment, ONLY)
+    }
+}
+
+/// A role that this process has; given up on drop.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    segment: Segment,
+    role: Role<Mapped>,
+    me: ParticipantId,
+    process: Process,
+    /// Of the peer's claims, the one whose end has been told.
+    told: u64,
+}
+
+impl Claim {
+    /// Takes `role`. A holder that has died is cleared up after first. `peer` is the role of the other side.
+    pub(crate) fn new(
+        segment: &Segment,
+        role: &Role<Mapped>,
+        name: &'static str,
+        peer: &Role<Mapped>,
+    ) -> Result<Self, ClaimError> {
+        let me = segment.participant()?;
+        while let Err(holder) = role.claim(me) {
+            // Whoever clears up, and however the holder ended: if the word has changed, try again.
+            segment.recover(holder);
+            if role.holder() == Holder::Present(holder) {
+                let holder = match segment.life(holder) {
+                    Life::Alive(who) => format!("process {}", who.pid),
+                    _ => holder.to_string(),
+                };
+                return Err(ClaimError::Taken { role: name, holder });
+            }
+        }
+        // What happened before we came is nothing to tell.
+        let told = if peer.holder() == Holder::Died {
+            peer.claims()
+        } else {
+            0
+        };
+        Ok(Self {
+            segment: segment.clone(),
+            role: role.clone(),
+            me,
+            process: Process::current(),
+            told,
+        })
+    }
+
+    /// Whether the calling process is the one that has the role.
+    #[inline]
+    pub(crate) fn is_here(&self) -> bool {
+        self.process.is_here()
+    }
+
+    /// Whether the holder of the role `peer` has died, and this is the first time that it is told.
+    pub(crate) fn peer_died(&mut self, peer: &Role<Mapped>) -> bool {
+        if let Holder::Present(holder) = peer.holder() {
+            self.segment.recover(holder);
+        }
+        let news = peer.holder() == Holder::Died && peer.claims() != self.told;
+        if news {
+            self.told = peer.claims();
+        }
+        news
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if self.is_here() {
+            self.role.give_up(self.me);
+        }
+    }
+}
+
+/// A deadline in the time of the memory.
+pub(crate) fn in_memory_time(memory: &Mapped, deadline: Option<Instant>) -> Option<Duration> {
+    let left = deadline?.saturating_duration_since(Instant::now());
+    memory.now().checked_add(left)
+}
