@@ -176,7 +176,7 @@ impl<M: Memory> Event<M> {
             }
         }
         // ORDERING: stands for the fence of every publisher that has loaded STREAMING (see the head of this file).
-        // The call cannot fail: this process registered, so the kernel knows it.
+        // Whoever set the bit could make this call; a successor that cannot is left with its bounded sleeps.
         self.word.memory().fence_everyone();
         word
     }

@@ -234,7 +234,8 @@ unsafe impl Memory for Mapped {
     }
 
     fn is_locked(&self, byte: LockByte) -> bool {
-        self.attachment.locks.is_locked(byte)
+        // In a forked child the locks may never be unlocked by the thread that the parent left behind.
+        !self.is_here() || self.attachment.locks.is_locked(byte)
     }
 
     fn identity(&self) -> Identity {

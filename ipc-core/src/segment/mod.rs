@@ -159,15 +159,14 @@ impl Segment {
             error,
         })?;
         let mapped = inner.mapped.attach_anew(open::reopen(&file)?);
-        let anew = Self::assemble(
+        // What the parent has learned is not copied: a thread that fork left behind may hold its lock.
+        Self::assemble(
             mapped,
             file,
             inner.path.clone(),
             inner.header.clone(),
             inner.entries.clone(),
-        )?;
-        anew.learn(&inner.kinds.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(anew)
+        )
     }
 
     /// Tells the segment how kinds of objects clear up after the dead. Known tags are left alone.
