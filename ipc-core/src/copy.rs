@@ -14,7 +14,7 @@
 //!
 //! Every function copies between one side that is private (a Rust slice, and so valid) and one raw pointer, for which the
 //! caller vouches: valid for the whole length, and not overlapping the slice. Neither side needs any alignment.
-#![allow(unsafe_code, dead_code)]
+#![allow(unsafe_code)]
 
 #[cfg(any(test, not(target_arch = "x86_64")))]
 mod words;

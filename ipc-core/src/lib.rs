@@ -5,6 +5,7 @@ extern crate self as ipc_core;
 
 mod copy;
 pub mod event;
+mod fault;
 pub mod fork;
 pub mod layout;
 mod mapped;

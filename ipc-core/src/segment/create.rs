@@ -168,7 +168,7 @@ impl SegmentOptions {
         let mapping = MapOptions::new()
             .len(plan.total_len as usize)
             .map_anonymous()
-            .map_err(|error| failed("map anonymous memory", error))?;
+            .map_err(|error| failed("map anonymous memory", error.into()))?;
         let header = self.header(&plan, 0, 0)?;
         let mapped = Mapped::new(mapping, open::reopen(&locks)?);
         let whole = crate::memory::Area::new(mapped.clone(), 0, mapped.len());
@@ -272,7 +272,7 @@ impl SegmentOptions {
             .map_file(&file)
             .map_err(|error| SegmentError::Io {
                 what: "map the new segment".into(),
-                error,
+                error: error.into(),
             })?;
         let mapped = Mapped::new(mapping, open::reopen(&file)?);
         Segment::assemble(

@@ -3,4 +3,5 @@
 pub(crate) mod futex;
 pub(crate) mod lock;
 pub(crate) mod membarrier;
+pub(crate) mod mm;
 pub(crate) mod process;
