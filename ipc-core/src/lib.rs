@@ -3,6 +3,7 @@
 // So that what the derive macros write compiles in this crate too.
 extern crate self as ipc_core;
 
+mod cell;
 mod copy;
 pub mod event;
 mod fault;
@@ -12,6 +13,7 @@ mod mapped;
 pub mod mapping;
 pub mod memory;
 pub mod participant;
+pub mod region;
 pub mod segment;
 mod sys;
 

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::fork::{CloseInChild, Process};
-use crate::memory::{Identity, LockByte, Memory};
+use crate::memory::{Area, Identity, LockByte, Memory};
 use crate::{Mapping, copy, sys};
 
 /// A mapping that several processes share, with the kernel's services on it.
@@ -108,6 +108,15 @@ impl Mapped {
         let word = unsafe { self.base.add(at) };
         // SAFETY: as in `word32`.
         unsafe { AtomicU64::from_ptr(word.as_ptr().cast()) }
+    }
+}
+
+impl Area<Mapped> {
+    /// The first byte of the area, which is mapped for as long as the area lives. Nobody may make a reference of it but to
+    /// a type that others may change at any time.
+    pub(crate) fn pointer(&self) -> NonNull<u8> {
+        // SAFETY: an area lies within its memory, which is mapped from `base` on.
+        unsafe { self.memory().base.add(self.offset()) }
     }
 }
 

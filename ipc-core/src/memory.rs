@@ -241,6 +241,11 @@ impl<M: Memory> Area<M> {
         &self.memory
     }
 
+    /// Where the area begins in the memory.
+    pub(crate) fn offset(&self) -> usize {
+        self.at
+    }
+
     /// The 32-bit word at `at`.
     pub fn word32(&self, at: usize) -> Result<Word32<M>, OutOfArea> {
         Ok(Word32 {

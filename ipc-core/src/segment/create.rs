@@ -151,6 +151,11 @@ impl SegmentOptions {
             .map_err(failed("create"))?;
         let file = File::from(file);
         let header = self.fill(&file, &plan, &format!("the memory file {label:?}"))?;
+        file.set_permissions(std::fs::Permissions::from_mode(self.mode))
+            .map_err(|error| SegmentError::Io {
+                what: format!("set the mode of the memory file {label:?}"),
+                error,
+            })?;
         fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
             .map_err(failed("seal"))?;
         self.attach(file.into(), &plan, header, None)

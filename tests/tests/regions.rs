@@ -1,0 +1,151 @@
+//! Typed regions: what they share, what they refuse, and what becomes of them in a forked child.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use ipc_core::bytemuck::{Pod, Zeroable};
+use ipc_core::region::{Region, RegionSlice, SharedCell, SharedSlice};
+use ipc_core::segment::{Place, Segment, SegmentError, SegmentOptions};
+use ipc_core::{Layout, Shared};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Layout, Pod, Zeroable)]
+#[repr(C)]
+#[layout(name = "feed.Level")]
+struct Level {
+    price: f64,
+    qty: u32,
+    _pad: [u8; 4],
+}
+
+#[derive(Layout, Shared)]
+#[repr(C)]
+#[layout(name = "feed.Book")]
+struct Book {
+    updates: AtomicU64,
+    best: SharedCell<Level>,
+    levels: [SharedCell<Level>; 4],
+    state: State,
+}
+
+#[derive(Layout, Shared)]
+#[repr(C)]
+#[layout(name = "feed.State")]
+struct State {
+    open: AtomicU32,
+    depth: [AtomicU16; 2],
+    _pad: [AtomicU8; 8],
+}
+
+fn level(price: f64, qty: u32) -> Level {
+    Level {
+        price,
+        qty,
+        _pad: [0; 4],
+    }
+}
+
+fn memfd(name: &str) -> Place {
+    Place::Memfd(name.into())
+}
+
+/// A second handle on the memory file of `segment`, as another process would get it.
+fn again(segment: &Segment) -> Place {
+    segment.as_fd().try_clone_to_owned().unwrap().into()
+}
+
+#[test]
+fn what_one_handle_stores_another_one_loads() {
+    // Catches a region that is private, is not zero at first, or lies elsewhere for the second handle.
+    let book = Region::<Book>::create(memfd("book")).unwrap();
+    assert_eq!(book.updates.load(Relaxed), 0);
+    assert_eq!(book.best.get(), Level::default());
+    let other = Region::<Book>::open(again(book.segment())).unwrap();
+    book.updates.fetch_add(7, Relaxed);
+    book.best.set(level(1.5, 3));
+    SharedSlice::of(&book.levels).write(2, &[level(2.5, 4)]);
+    book.state.depth[1].store(9, Relaxed);
+    assert_eq!(other.updates.load(Relaxed), 7);
+    assert_eq!(other.best.get(), level(1.5, 3));
+    assert_eq!(other.levels[2].get(), level(2.5, 4));
+    assert_eq!(other.state.depth[1].load(Relaxed), 9);
+}
+
+#[test]
+fn several_regions_lie_in_one_segment() {
+    // Catches objects that overlap, or a name that leads to the wrong one.
+    let segment = SegmentOptions::new()
+        .object("first", Region::<AtomicU64>::spec())
+        .object("book", Region::<Book>::spec())
+        .object("samples", RegionSlice::<u16>::spec(1000).unwrap())
+        .object("last", Region::<AtomicU64>::spec())
+        .create(Place::Anonymous)
+        .unwrap();
+    let first = Region::<AtomicU64>::in_segment(&segment, "first").unwrap();
+    let book = Region::<Book>::in_segment(&segment, "book").unwrap();
+    let samples = RegionSlice::<u16>::in_segment(&segment, "samples").unwrap();
+    let last = Region::<AtomicU64>::in_segment(&segment, "last").unwrap();
+    samples.write(0, &[0xffff; 1000]);
+    book.updates.store(u64::MAX, Relaxed);
+    book.state.open.store(u32::MAX, Relaxed);
+    assert_eq!((first.load(Relaxed), last.load(Relaxed)), (0, 0));
+    assert_eq!(samples.to_vec(), [0xffff; 1000]);
+    let missing = Region::<Book>::in_segment(&segment, "books")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        missing.contains("books") && missing.contains("samples"),
+        "{missing}"
+    );
+}
+
+#[test]
+fn a_region_of_another_type_is_refused_field_by_field() {
+    // Catches an open that trusts the caller's type, and a message that does not say what differs.
+    #[derive(Layout, Shared)]
+    #[repr(C)]
+    #[layout(name = "feed.State")]
+    struct Newer {
+        open: AtomicU32,
+        depth: AtomicU32,
+        _pad: [AtomicU8; 8],
+    }
+    let old = Region::<State>::create(memfd("state")).unwrap();
+    let error = Region::<Newer>::open(again(old.segment())).unwrap_err();
+    assert!(
+        matches!(error, SegmentError::OtherLayout { .. }),
+        "{error:?}"
+    );
+    let text = error.to_string();
+    assert!(
+        text.contains("depth: expected atomic<u32> at 4, found [atomic<u16>; 2] at 4"),
+        "{text}"
+    );
+    let error = RegionSlice::<u64>::open(again(old.segment()))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("region") && error.contains("slice"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_projection_keeps_the_whole_mapped() {
+    // Catches a projection that dangles once the region it was made from is gone.
+    let book = Region::<Book>::create(memfd("book")).unwrap();
+    let other = Region::<Book>::open(again(book.segment())).unwrap();
+    let state = book.project(|book| &book.state);
+    let depth = state.project(|state| &state.depth[1]);
+    drop((book, state));
+    depth.store(5, Relaxed);
+    assert_eq!(other.state.depth[1].load(Relaxed), 5);
+}
+
+#[test]
+#[should_panic(expected = "not a part")]
+fn a_projection_to_elsewhere_is_refused() {
+    // Catches a projection that claims to keep mapped what it does not.
+    static ELSEWHERE: AtomicU64 = AtomicU64::new(0);
+    let book = Region::<Book>::create(memfd("book")).unwrap();
+    book.project(|_| &ELSEWHERE);
+}
