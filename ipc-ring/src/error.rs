@@ -1,5 +1,6 @@
 //! What a ring answers when it cannot do what was asked, the same for all kinds.
 
+use ipc_core::participant::ParticipantId;
 use ipc_core::segment::SegmentError;
 
 /// Why nothing was pushed. Where a value was given, it comes back.
@@ -62,9 +63,17 @@ pub enum PopError {
     /// There is nothing in it.
     #[error("the ring is empty")]
     Empty,
-    /// Still nothing in it at the deadline.
-    #[error("the ring was still empty at the deadline")]
+    /// The oldest message is still in the hands of this producer. There may be others behind it, but they are not to
+    /// overtake. Waiting calls go on waiting, and find out whether the producer has died.
+    #[error("the next message is still being written by {0}")]
+    Pending(ParticipantId),
+    /// Still nothing to take at the deadline.
+    #[error("there was still no message at the deadline")]
     TimedOut,
+    /// This many messages were overwritten before this reader came to them. The next call goes on with the oldest that
+    /// is left.
+    #[error("the reader was too slow and has missed {0} messages")]
+    Lagged(u64),
     /// Somebody closed the ring, and everything that was in it has been taken.
     #[error("the ring is closed and empty")]
     Closed,

@@ -26,10 +26,16 @@
 //! # Ok(()) }
 //! ```
 
+mod consumer;
 mod error;
+mod handle;
+mod producer;
 mod ring;
 pub mod role;
+pub mod side;
 pub mod spsc;
 
+pub use consumer::Consumer;
 pub use error::{ClaimError, PopError, PushError};
+pub use producer::Producer;
 pub use ring::{ONLY, Options, Ring};

@@ -1,11 +1,9 @@
 //! What every kind of ring has in common: how it is created and opened, and how roles in it are claimed.
 
 use std::marker::PhantomData;
-use std::time::{Duration, Instant};
 
 use ipc_core::Mapped;
 use ipc_core::fork::Process;
-use ipc_core::memory::Memory;
 use ipc_core::participant::{Life, ParticipantId};
 use ipc_core::segment::{Kind, Object, ObjectSpec, Place, Segment, SegmentError, SegmentOptions};
 
@@ -97,11 +95,12 @@ impl<R: Ring> Options<R> {
     }
 }
 
-/// A role that this process has; given up on drop.
+/// What entitles a handle to its end of a ring: that the process takes part in the segment and, where the kind asks for
+/// one, a role, which is given up on drop.
 #[derive(Debug)]
 pub(crate) struct Claim {
     segment: Segment,
-    role: Role<Mapped>,
+    role: Option<Role<Mapped>>,
     me: ParticipantId,
     process: Process,
     /// Of the peer's claims, the one whose end has been told.
@@ -109,15 +108,27 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
+    /// Takes part, without a role.
+    #[allow(dead_code)]
+    pub(crate) fn participant(segment: &Segment) -> Result<Self, ClaimError> {
+        Ok(Self {
+            segment: segment.clone(),
+            role: None,
+            me: segment.participant()?,
+            process: Process::current(),
+            told: 0,
+        })
+    }
+
     /// Takes `role`. A holder that has died is cleared up after first. `peer` is the role of the other side.
-    pub(crate) fn new(
+    pub(crate) fn role(
         segment: &Segment,
         role: &Role<Mapped>,
         name: &'static str,
         peer: &Role<Mapped>,
     ) -> Result<Self, ClaimError> {
-        let me = segment.participant()?;
-        while let Err(holder) = role.claim(me) {
+        let mut claim = Self::participant(segment)?;
+        while let Err(holder) = role.claim(claim.me) {
             // Whoever clears up, and however the holder ended: if the word has changed, try again.
             segment.recover(holder);
             if role.holder() == Holder::Present(holder) {
@@ -128,25 +139,29 @@ impl Claim {
                 return Err(ClaimError::Taken { role: name, holder });
             }
         }
+        claim.role = Some(role.clone());
         // What happened before we came is nothing to tell.
-        let told = if peer.holder() == Holder::Died {
-            peer.claims()
-        } else {
-            0
-        };
-        Ok(Self {
-            segment: segment.clone(),
-            role: role.clone(),
-            me,
-            process: Process::current(),
-            told,
-        })
+        if peer.holder() == Holder::Died {
+            claim.told = peer.claims();
+        }
+        Ok(claim)
     }
 
-    /// Whether the calling process is the one that has the role.
+    /// Our number in the segment.
+    #[allow(dead_code)]
+    pub(crate) fn me(&self) -> ParticipantId {
+        self.me
+    }
+
+    /// Whether the calling process is the one that made the claim.
     #[inline]
     pub(crate) fn is_here(&self) -> bool {
         self.process.is_here()
+    }
+
+    /// Clears up after a participant if it has died.
+    pub(crate) fn recover(&self, holder: ParticipantId) {
+        self.segment.recover(holder);
     }
 
     /// Whether the holder of the role `peer` has died, and this is the first time that it is told.
@@ -164,14 +179,8 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if self.is_here() {
-            self.role.give_up(self.me);
+        if let (true, Some(role)) = (self.is_here(), &self.role) {
+            role.give_up(self.me);
         }
     }
-}
-
-/// A deadline in the time of the memory.
-pub(crate) fn in_memory_time(memory: &Mapped, deadline: Option<Instant>) -> Option<Duration> {
-    let left = deadline?.saturating_duration_since(Instant::now());
-    memory.now().checked_add(left)
 }

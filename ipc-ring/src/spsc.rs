@@ -35,18 +35,18 @@
 
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use ipc_core::bytemuck;
-use ipc_core::event::{Event, Wait, Waiters, wait_until};
+use ipc_core::event::{Event, Wait, Waiters};
 use ipc_core::memory::{Area, Memory, OutOfArea, Slots, Word32, Word64};
 use ipc_core::participant::ParticipantId;
 use ipc_core::segment::{Entry, Kind, Object, ObjectSpec, Segment, SegmentError};
 use ipc_core::{Mapped, Message};
 
-use crate::error::{ClaimError, PopError, PushError};
+use crate::error::ClaimError;
 use crate::ring;
 use crate::role::{Holder, Role};
+use crate::side::{ReceiveSide, Refusal, SendSide, Side, Taken};
 
 /// How rings of this kind are told from others, and cleared up after the dead.
 pub const KIND: Kind = Kind {
@@ -93,17 +93,6 @@ pub struct Shared<M> {
     producer: Role<M>,
     consumer: Role<M>,
     slots: Slots<M>,
-}
-
-/// Why an attempt gave nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// Full, or empty: wait for the other side.
-    NotYet,
-    /// Closed.
-    Closed,
-    /// The shared positions contradict each other.
-    Corrupt,
 }
 
 impl<M: Memory> Shared<M> {
@@ -223,10 +212,49 @@ pub struct Sender<M> {
 }
 
 impl<M: Memory> Sender<M> {
-    /// Copies as many of the messages in as there is room for, and publishes them in one step. At least one, unless
-    /// refused. `messages` holds whole messages, at least one.
+    /// Free slots, for all we know.
     #[inline]
-    pub fn try_push(&mut self, messages: &[u8]) -> Result<usize, Refusal> {
+    fn free(&self) -> usize {
+        self.ring.slots.count() - self.tail.wrapping_sub(self.head) as usize
+    }
+
+    /// Looks at the consumer's position; the room there is, or `NotYet`.
+    #[inline(never)]
+    fn refresh(&mut self) -> Result<usize, Refusal> {
+        // ORDERING: Acquire pairs with the Release in `Receiver::advance`: the slots have been read.
+        let head = self.ring.head.load(Acquire);
+        self.ring.distance(head, self.tail)?;
+        self.head = head;
+        if self.tail.wrapping_sub(self.calm_since) > CALM {
+            self.ring.space.start_streaming();
+        }
+        match self.free() {
+            0 => Err(Refusal::NotYet),
+            free => Ok(free),
+        }
+    }
+
+    /// Publishes the messages that were written.
+    #[inline]
+    fn advance(&mut self, count: usize) {
+        self.tail = self.tail.wrapping_add(count as u64);
+        // ORDERING: Release pairs with the Acquire in `Receiver::refresh`: the messages come before the position.
+        self.ring.tail.store(self.tail, Release);
+        self.ring.items.notify(1);
+    }
+}
+
+impl<M: Memory> SendSide for Sender<M> {
+    #[inline]
+    fn try_push_one(&mut self, message: &[u8]) -> Result<(), Refusal> {
+        let place = self.try_reserve()?;
+        self.ring.slots.write(place, message);
+        self.advance(1);
+        Ok(())
+    }
+
+    #[inline]
+    fn try_push(&mut self, messages: &[u8]) -> Result<usize, Refusal> {
         if self.ring.is_closed() {
             return Err(Refusal::Closed);
         }
@@ -240,72 +268,64 @@ impl<M: Memory> Sender<M> {
         self.ring
             .slots
             .write_run(self.tail, &messages[..count * stride]);
-        self.tail = self.tail.wrapping_add(count as u64);
-        // ORDERING: Release pairs with the Acquire in `Receiver::refresh`: the messages come before the position.
-        self.ring.tail.store(self.tail, Release);
-        self.ring.items.notify(1);
+        self.advance(count);
         Ok(count)
     }
 
-    /// Copies one message in and publishes it.
     #[inline]
-    pub fn try_push_one(&mut self, message: &[u8]) -> Result<(), Refusal> {
+    fn try_reserve(&mut self) -> Result<u64, Refusal> {
         if self.ring.is_closed() {
             return Err(Refusal::Closed);
         }
         if self.free() == 0 {
             self.refresh()?;
         }
-        self.ring.slots.write(self.tail, message);
-        self.tail = self.tail.wrapping_add(1);
-        // ORDERING: as in `try_push`.
-        self.ring.tail.store(self.tail, Release);
-        self.ring.items.notify(1);
-        Ok(())
+        Ok(self.tail)
     }
 
     #[inline]
-    fn free(&self) -> usize {
-        self.ring.slots.count() - self.tail.wrapping_sub(self.head) as usize
+    fn commit(&mut self, _place: u64) {
+        self.advance(1);
     }
 
-    /// Looks at the consumer's position; the room there is, or `NotYet`.
-    #[inline(never)]
-    fn refresh(&mut self) -> Result<usize, Refusal> {
-        // ORDERING: Acquire pairs with the Release in `Receiver`: the slots have been read.
-        let head = self.ring.head.load(Acquire);
-        let used = self.ring.distance(head, self.tail)?;
-        self.head = head;
-        if self.tail.wrapping_sub(self.calm_since) > CALM {
-            self.ring.space.start_streaming();
-        }
-        if self.free() == 0 {
-            Err(Refusal::NotYet)
-        } else {
-            Ok(self.ring.slots.count() - used)
-        }
+    /// Nothing to do: what is behind the tail is ours anyway.
+    #[inline]
+    fn abort(&mut self, _place: u64) {}
+
+    fn payload(&self) -> &Slots<M> {
+        &self.ring.slots
+    }
+}
+
+impl<M: Memory> Side for Sender<M> {
+    type Memory = M;
+
+    fn event(&self) -> &Event<M> {
+        &self.ring.space
     }
 
-    /// Waits until `attempt` gives something; `Ok(None)` at the deadline.
-    pub fn wait<T>(
-        &mut self,
-        wait: Wait,
-        deadline: Option<Duration>,
-        mut attempt: impl FnMut(&mut Self) -> Result<T, Refusal>,
-        mut look_around: impl FnMut(&Role<M>) -> Result<(), Interrupted>,
-    ) -> Result<Option<T>, Interrupted> {
-        let (space, consumer) = (self.ring.space.clone(), self.ring.consumer.clone());
-        let waited = wait_until(
-            &space,
-            wait,
-            deadline,
-            || not_yet(attempt(self)),
-            || look_around(&consumer),
-        )?;
-        if waited.slept {
+    fn peer(&self) -> Option<&Role<M>> {
+        Some(&self.ring.consumer)
+    }
+
+    fn len(&self) -> usize {
+        self.ring.len()
+    }
+
+    fn capacity(&self) -> usize {
+        self.ring.slots.count()
+    }
+
+    fn close(&self) {
+        self.ring.close();
+    }
+
+    fn before_wait(&mut self, _wait: Wait) {}
+
+    fn after_wait(&mut self, slept: bool) {
+        if slept {
             self.calm_since = self.tail;
         }
-        Ok(waited.got)
     }
 }
 
@@ -323,41 +343,7 @@ pub struct Receiver<M> {
 }
 
 impl<M: Memory> Receiver<M> {
-    /// Copies as many messages out as there are and as fit in, and commits them in one step. At least one, unless
-    /// refused. `into` has room for whole messages, at least one.
-    #[inline]
-    pub fn try_pop(&mut self, into: &mut [u8]) -> Result<usize, Refusal> {
-        let stride = self.ring.slots.stride();
-        let wanted = into.len() / stride;
-        let mut ready = self.ready();
-        if ready < wanted {
-            ready = self.refresh()?;
-        }
-        let count = wanted.min(ready);
-        self.ring
-            .slots
-            .read_run(self.head, &mut into[..count * stride]);
-        self.head = self.head.wrapping_add(count as u64);
-        // ORDERING: Release pairs with the Acquire in `Sender::refresh`: the slots have been read.
-        self.ring.head.store(self.head, Release);
-        self.ring.space.notify(1);
-        Ok(count)
-    }
-
-    /// Copies one message out and commits it.
-    #[inline]
-    pub fn try_pop_one(&mut self, into: &mut [u8]) -> Result<(), Refusal> {
-        if self.ready() == 0 {
-            self.refresh()?;
-        }
-        self.ring.slots.read(self.head, into);
-        self.head = self.head.wrapping_add(1);
-        // ORDERING: as in `try_pop`.
-        self.ring.head.store(self.head, Release);
-        self.ring.space.notify(1);
-        Ok(())
-    }
-
+    /// Messages to read, for all we know.
     #[inline]
     fn ready(&self) -> usize {
         self.tail.wrapping_sub(self.head) as usize
@@ -366,7 +352,7 @@ impl<M: Memory> Receiver<M> {
     /// Looks at the producer's position; the messages there are, or why there are none.
     #[inline]
     fn refresh(&mut self) -> Result<usize, Refusal> {
-        // ORDERING: Acquire pairs with the Release in `Sender`: the messages come before the position.
+        // ORDERING: Acquire pairs with the Release in `Sender::advance`: the messages come before the position.
         let tail = self.ring.tail.load(Acquire);
         let ready = self.ring.distance(self.head, tail)?;
         self.tail = tail;
@@ -388,52 +374,106 @@ impl<M: Memory> Receiver<M> {
         Refusal::NotYet
     }
 
-    /// Waits until `attempt` gives something; `Ok(None)` at the deadline.
-    pub fn wait<T>(
-        &mut self,
-        wait: Wait,
-        deadline: Option<Duration>,
-        mut attempt: impl FnMut(&mut Self) -> Result<T, Refusal>,
-        mut look_around: impl FnMut(&Role<M>) -> Result<(), Interrupted>,
-    ) -> Result<Option<T>, Interrupted> {
-        let (items, producer) = (self.ring.items.clone(), self.ring.producer.clone());
-        if self.head.wrapping_sub(self.run_since) > 1 && wait != Wait::Block {
-            // We have caught up with a stream. Polling now would take the line that is being written away from the
-            // producer for every single message.
-            let until = items.memory().now() + BACK_OFF;
-            while items.memory().now() < until {
-                items.memory().pause();
-            }
-        }
-        let waited = wait_until(
-            &items,
-            wait,
-            deadline,
-            || not_yet(attempt(self)),
-            || look_around(&producer),
-        )?;
-        self.run_since = self.head;
-        if waited.slept {
-            self.calm_since = self.head;
-        }
-        Ok(waited.got)
+    /// Commits the messages that were read.
+    #[inline]
+    fn advance(&mut self, count: usize) {
+        self.head = self.head.wrapping_add(count as u64);
+        // ORDERING: Release pairs with the Acquire in `Sender::refresh`: the slots have been read.
+        self.ring.head.store(self.head, Release);
+        self.ring.space.notify(1);
     }
 }
 
-/// What ends a wait early.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interrupted {
-    /// The ring is closed or damaged.
-    Refused(Refusal),
-    /// The other side has died.
-    PeerDead,
+impl<M: Memory> ReceiveSide for Receiver<M> {
+    #[inline]
+    fn try_pop_one(&mut self, into: &mut [u8]) -> Result<(), Refusal> {
+        let taken = self.try_read()?;
+        self.ring.slots.read(taken.place, into);
+        self.advance(1);
+        Ok(())
+    }
+
+    #[inline]
+    fn try_pop(&mut self, into: &mut [u8]) -> Result<usize, Refusal> {
+        let stride = self.ring.slots.stride();
+        let wanted = into.len() / stride;
+        let mut ready = self.ready();
+        if ready < wanted {
+            ready = self.refresh()?;
+        }
+        let count = wanted.min(ready);
+        self.ring
+            .slots
+            .read_run(self.head, &mut into[..count * stride]);
+        self.advance(count);
+        Ok(count)
+    }
+
+    #[inline]
+    fn try_read(&mut self) -> Result<Taken, Refusal> {
+        if self.ready() == 0 {
+            self.refresh()?;
+        }
+        Ok(Taken {
+            place: self.head,
+            redelivered: false,
+        })
+    }
+
+    #[inline]
+    fn release(&mut self, _place: u64) {
+        self.advance(1);
+    }
+
+    /// Nothing to do: the head has not moved.
+    #[inline]
+    fn put_back(&mut self, _place: u64) {}
+
+    fn payload(&self) -> &Slots<M> {
+        &self.ring.slots
+    }
 }
 
-fn not_yet<T>(attempt: Result<T, Refusal>) -> Result<Option<T>, Interrupted> {
-    match attempt {
-        Ok(got) => Ok(Some(got)),
-        Err(Refusal::NotYet) => Ok(None),
-        Err(refusal) => Err(Interrupted::Refused(refusal)),
+impl<M: Memory> Side for Receiver<M> {
+    type Memory = M;
+
+    fn event(&self) -> &Event<M> {
+        &self.ring.items
+    }
+
+    fn peer(&self) -> Option<&Role<M>> {
+        Some(&self.ring.producer)
+    }
+
+    fn len(&self) -> usize {
+        self.ring.len()
+    }
+
+    fn capacity(&self) -> usize {
+        self.ring.slots.count()
+    }
+
+    fn close(&self) {
+        self.ring.close();
+    }
+
+    fn before_wait(&mut self, wait: Wait) {
+        if self.head.wrapping_sub(self.run_since) > 1 && wait != Wait::Block {
+            // We have caught up with a stream. Polling now would take the line that is being written away from the
+            // producer for every single message.
+            let memory = self.ring.items.memory();
+            let until = memory.now() + BACK_OFF;
+            while memory.now() < until {
+                memory.pause();
+            }
+        }
+    }
+
+    fn after_wait(&mut self, slept: bool) {
+        self.run_since = self.head;
+        if slept {
+            self.calm_since = self.head;
+        }
     }
 }
 
@@ -506,33 +546,29 @@ impl<T: Message> ring::Ring for Ring<T> {
     }
 }
 
+/// The one producer of a ring.
+pub type Producer<T> = crate::Producer<T, Sender<Mapped>>;
+
+/// The one consumer of a ring.
+pub type Consumer<T> = crate::Consumer<T, Receiver<Mapped>>;
+
 impl<T: Message> Ring<T> {
     /// Claims the role of the producer: there is one at a time. A producer that died is cleared up after, and the new one
     /// goes on where its publications end.
     pub fn producer(&self) -> Result<Producer<T>, ClaimError> {
         let (role, peer) = (self.shared.producer(), self.shared.consumer());
-        let claim = ring::Claim::new(self.segment(), role, "producer", peer)?;
+        let claim = ring::Claim::role(self.segment(), role, "producer", peer)?;
         let side = self.shared.sender().map_err(|_| damaged(&self.object))?;
-        Ok(Producer {
-            side,
-            claim,
-            wait: Wait::default(),
-            message: PhantomData,
-        })
+        Ok(Producer::new(side, claim))
     }
 
     /// Claims the role of the consumer: there is one at a time. A consumer that died is cleared up after, and the new one
     /// goes on where its commits end.
     pub fn consumer(&self) -> Result<Consumer<T>, ClaimError> {
         let (role, peer) = (self.shared.consumer(), self.shared.producer());
-        let claim = ring::Claim::new(self.segment(), role, "consumer", peer)?;
+        let claim = ring::Claim::role(self.segment(), role, "consumer", peer)?;
         let side = self.shared.receiver().map_err(|_| damaged(&self.object))?;
-        Ok(Consumer {
-            side,
-            claim,
-            wait: Wait::default(),
-            message: PhantomData,
-        })
+        Ok(Consumer::new(side, claim))
     }
 
     /// The ring for the calling process, a forked child of the one that opened it.
@@ -583,253 +619,23 @@ impl<T: Message> Ring<T> {
     }
 }
 
+impl<T: Message> Producer<T> {
+    /// Who consumes.
+    pub fn consumer_role(&self) -> Holder {
+        self.side().ring.consumer.holder()
+    }
+}
+
+impl<T: Message> Consumer<T> {
+    /// Who produces.
+    pub fn producer_role(&self) -> Holder {
+        self.side().ring.producer.holder()
+    }
+}
+
 fn damaged(object: &Object) -> SegmentError {
     SegmentError::Damaged(format!(
         "the positions of the ring {:?} contradict each other",
         object.entry().name
     ))
-}
-
-/// The end that messages go in at. One at a time has the role; dropping it gives the role back without closing the ring.
-#[derive(Debug)]
-pub struct Producer<T> {
-    side: Sender<Mapped>,
-    claim: ring::Claim,
-    wait: Wait,
-    message: PhantomData<fn(T)>,
-}
-
-impl<T: Message> Producer<T> {
-    /// How to wait while the ring is full. [`Wait::Adaptive`] if not set.
-    pub fn set_wait(&mut self, wait: Wait) {
-        self.wait = wait;
-    }
-
-    /// Pushes a message, waiting for room.
-    pub fn push(&mut self, message: T) -> Result<(), PushError<T>> {
-        self.push_within(message, None)
-    }
-
-    /// Pushes a message, waiting for room until `deadline`.
-    pub fn push_until(&mut self, message: T, deadline: Instant) -> Result<(), PushError<T>> {
-        self.push_within(message, Some(deadline))
-    }
-
-    /// Pushes a message if there is room. Never waits.
-    #[inline]
-    pub fn try_push(&mut self, message: T) -> Result<(), PushError<T>> {
-        if !self.claim.is_here() {
-            return Err(PushError::Forked(message));
-        }
-        let pushed = self.side.try_push_one(bytemuck::bytes_of(&message));
-        pushed.map_err(|refusal| push_error(refusal, message))
-    }
-
-    #[inline]
-    fn push_within(&mut self, message: T, deadline: Option<Instant>) -> Result<(), PushError<T>> {
-        match self.try_push(message) {
-            Err(PushError::Full(message)) => {
-                let bytes = bytemuck::bytes_of(&message);
-                match self.wait(deadline, |side| side.try_push_one(bytes)) {
-                    Ok(()) => Ok(()),
-                    Err(error) => Err(error.map(|()| message)),
-                }
-            }
-            other => other,
-        }
-    }
-
-    /// Pushes all messages in order, waiting for room as often as needed. They become visible in runs, each with a single
-    /// store. On an error, tells how many went in.
-    pub fn push_slice(&mut self, messages: &[T]) -> Result<(), PushError<usize>> {
-        let mut done = 0;
-        while done < messages.len() {
-            let rest = &messages[done..];
-            let pushed = match self.try_push_slice(rest) {
-                Err(PushError::Full(())) => {
-                    self.wait(None, |side| side.try_push(bytemuck::must_cast_slice(rest)))
-                }
-                other => other,
-            };
-            done += pushed.map_err(|error| error.map(|()| done))?;
-        }
-        Ok(())
-    }
-
-    /// Pushes as many of the messages as there is room for, in order, and makes them visible with a single store. Tells
-    /// how many. Never waits.
-    #[inline]
-    pub fn try_push_slice(&mut self, messages: &[T]) -> Result<usize, PushError<()>> {
-        if !self.claim.is_here() {
-            return Err(PushError::Forked(()));
-        }
-        if messages.is_empty() {
-            return Ok(0);
-        }
-        let pushed = self.side.try_push(bytemuck::must_cast_slice(messages));
-        pushed.map_err(|refusal| push_error(refusal, ()))
-    }
-
-    #[cold]
-    fn wait<U>(
-        &mut self,
-        deadline: Option<Instant>,
-        attempt: impl FnMut(&mut Sender<Mapped>) -> Result<U, Refusal>,
-    ) -> Result<U, PushError<()>> {
-        let (claim, memory) = (&mut self.claim, self.side.ring.space.memory());
-        let deadline = ring::in_memory_time(memory, deadline);
-        let died = |peer: &Role<Mapped>| {
-            if claim.peer_died(peer) {
-                Err(Interrupted::PeerDead)
-            } else {
-                Ok(())
-            }
-        };
-        match self.side.wait(self.wait, deadline, attempt, died) {
-            Ok(Some(done)) => Ok(done),
-            Ok(None) => Err(PushError::TimedOut(())),
-            Err(Interrupted::PeerDead) => Err(PushError::PeerDead(())),
-            Err(Interrupted::Refused(refusal)) => Err(push_error(refusal, ())),
-        }
-    }
-
-    /// Closes the ring for good: the consumer takes what is in it and is then told [`PopError::Closed`].
-    pub fn close(self) {
-        if self.claim.is_here() {
-            self.side.ring.close();
-        }
-    }
-
-    /// Who consumes.
-    pub fn consumer_role(&self) -> Holder {
-        self.side.ring.consumer.holder()
-    }
-}
-
-fn push_error<V>(refusal: Refusal, value: V) -> PushError<V> {
-    match refusal {
-        Refusal::NotYet => PushError::Full(value),
-        Refusal::Closed => PushError::Closed(value),
-        Refusal::Corrupt => PushError::Corrupt(value),
-    }
-}
-
-/// The end that messages come out at. One at a time has the role; dropping it gives the role back without closing the
-/// ring.
-#[derive(Debug)]
-pub struct Consumer<T> {
-    side: Receiver<Mapped>,
-    claim: ring::Claim,
-    wait: Wait,
-    message: PhantomData<fn() -> T>,
-}
-
-impl<T: Message> Consumer<T> {
-    /// How to wait while the ring is empty. [`Wait::Adaptive`] if not set.
-    pub fn set_wait(&mut self, wait: Wait) {
-        self.wait = wait;
-    }
-
-    /// Takes the next message, waiting for one.
-    pub fn pop(&mut self) -> Result<T, PopError> {
-        self.pop_within(None)
-    }
-
-    /// Takes the next message, waiting for one until `deadline`.
-    pub fn pop_until(&mut self, deadline: Instant) -> Result<T, PopError> {
-        self.pop_within(Some(deadline))
-    }
-
-    /// Takes the next message if there is one. Never waits.
-    #[inline]
-    pub fn try_pop(&mut self) -> Result<T, PopError> {
-        if !self.claim.is_here() {
-            return Err(PopError::Forked);
-        }
-        let mut message = T::zeroed();
-        self.side
-            .try_pop_one(bytemuck::bytes_of_mut(&mut message))
-            .map_err(pop_error)?;
-        Ok(message)
-    }
-
-    #[inline]
-    fn pop_within(&mut self, deadline: Option<Instant>) -> Result<T, PopError> {
-        match self.try_pop() {
-            Err(PopError::Empty) => self.wait(deadline, |side| {
-                let mut message = T::zeroed();
-                side.try_pop_one(bytemuck::bytes_of_mut(&mut message))
-                    .map(|()| message)
-            }),
-            other => other,
-        }
-    }
-
-    /// Takes as many messages as there are and as fit into `messages`, waiting for the first. Tells how many.
-    pub fn pop_into(&mut self, messages: &mut [T]) -> Result<usize, PopError> {
-        match self.try_pop_into(messages) {
-            Err(PopError::Empty) => self.wait(None, |side| {
-                side.try_pop(bytemuck::must_cast_slice_mut(messages))
-            }),
-            other => other,
-        }
-    }
-
-    /// Takes as many messages as there are and as fit into `messages`, and commits them with a single store. Tells how
-    /// many. Never waits.
-    #[inline]
-    pub fn try_pop_into(&mut self, messages: &mut [T]) -> Result<usize, PopError> {
-        if !self.claim.is_here() {
-            return Err(PopError::Forked);
-        }
-        if messages.is_empty() {
-            return Ok(0);
-        }
-        self.side
-            .try_pop(bytemuck::must_cast_slice_mut(messages))
-            .map_err(pop_error)
-    }
-
-    #[cold]
-    fn wait<U>(
-        &mut self,
-        deadline: Option<Instant>,
-        attempt: impl FnMut(&mut Receiver<Mapped>) -> Result<U, Refusal>,
-    ) -> Result<U, PopError> {
-        let (claim, memory) = (&mut self.claim, self.side.ring.items.memory());
-        let deadline = ring::in_memory_time(memory, deadline);
-        let died = |peer: &Role<Mapped>| {
-            if claim.peer_died(peer) {
-                Err(Interrupted::PeerDead)
-            } else {
-                Ok(())
-            }
-        };
-        match self.side.wait(self.wait, deadline, attempt, died) {
-            Ok(Some(done)) => Ok(done),
-            Ok(None) => Err(PopError::TimedOut),
-            Err(Interrupted::PeerDead) => Err(PopError::PeerDead),
-            Err(Interrupted::Refused(refusal)) => Err(pop_error(refusal)),
-        }
-    }
-
-    /// Closes the ring for good: the producer is told [`PushError::Closed`].
-    pub fn close(self) {
-        if self.claim.is_here() {
-            self.side.ring.close();
-        }
-    }
-
-    /// Who produces.
-    pub fn producer_role(&self) -> Holder {
-        self.side.ring.producer.holder()
-    }
-}
-
-fn pop_error(refusal: Refusal) -> PopError {
-    match refusal {
-        Refusal::NotYet => PopError::Empty,
-        Refusal::Closed => PopError::Closed,
-        Refusal::Corrupt => PopError::Corrupt,
-    }
 }

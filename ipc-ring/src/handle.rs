@@ -1,0 +1,151 @@
+//! One end of a ring in the hands of this process: what every producer and consumer handle is made of.
+
+use std::cell::Cell;
+use std::time::Instant;
+
+use ipc_core::Mapped;
+use ipc_core::event::{Wait, wait_until};
+use ipc_core::memory::Memory;
+
+use crate::error::{PopError, PushError};
+use crate::ring::Claim;
+use crate::side::{Refusal, Side};
+
+/// A side of the algorithm, what entitles us to it, and how it waits.
+#[derive(Debug)]
+pub(crate) struct Handle<S> {
+    pub(crate) side: S,
+    pub(crate) claim: Claim,
+    pub(crate) wait: Wait,
+}
+
+/// What ended a call early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    Refused(Refusal),
+    TimedOut,
+    PeerDead,
+    Forked,
+}
+
+impl<S: Side<Memory = Mapped>> Handle<S> {
+    pub(crate) fn new(side: S, claim: Claim) -> Self {
+        Self {
+            side,
+            claim,
+            wait: Wait::default(),
+        }
+    }
+
+    /// The side, unless the handle was inherited through `fork`.
+    #[inline]
+    pub(crate) fn side(&mut self) -> Result<&mut S, Stopped> {
+        if self.claim.is_here() {
+            Ok(&mut self.side)
+        } else {
+            Err(Stopped::Forked)
+        }
+    }
+
+    /// Makes the attempt once.
+    #[inline]
+    pub(crate) fn attempt<U>(
+        &mut self,
+        attempt: impl FnOnce(&mut S) -> Result<U, Refusal>,
+    ) -> Result<U, Stopped> {
+        attempt(self.side()?).map_err(Stopped::Refused)
+    }
+
+    /// Repeats the attempt until it is not told to wait any more. While it is, looks every now and then whether whoever
+    /// it waits for has died, and clears up after the dead.
+    #[cold]
+    pub(crate) fn wait_for<U>(
+        &mut self,
+        deadline: Option<Instant>,
+        mut attempt: impl FnMut(&mut S) -> Result<U, Refusal>,
+    ) -> Result<U, Stopped> {
+        self.side()?;
+        let (event, peer) = (self.side.event().clone(), self.side.peer().cloned());
+        let memory = event.memory();
+        let deadline = deadline.and_then(|deadline| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            memory.now().checked_add(left)
+        });
+        let (side, claim, holder) = (&mut self.side, &mut self.claim, Cell::new(None));
+        side.before_wait(self.wait);
+        let waited = wait_until(
+            &event,
+            self.wait,
+            deadline,
+            || {
+                holder.set(None);
+                match attempt(side) {
+                    Ok(got) => Ok(Some(got)),
+                    Err(Refusal::NotYet) => Ok(None),
+                    Err(Refusal::Held(by)) => {
+                        holder.set(Some(by));
+                        Ok(None)
+                    }
+                    Err(refusal) => Err(Stopped::Refused(refusal)),
+                }
+            },
+            || {
+                if let Some(holder) = holder.get() {
+                    claim.recover(holder);
+                }
+                match &peer {
+                    Some(peer) if claim.peer_died(peer) => Err(Stopped::PeerDead),
+                    _ => Ok(()),
+                }
+            },
+        )?;
+        self.side.after_wait(waited.slept);
+        waited.got.ok_or(Stopped::TimedOut)
+    }
+
+    /// Whether the attempt should be made again by `wait_for`.
+    #[inline]
+    pub(crate) fn should_wait<U>(outcome: &Result<U, Stopped>) -> bool {
+        matches!(
+            outcome,
+            Err(Stopped::Refused(Refusal::NotYet | Refusal::Held(_)))
+        )
+    }
+
+    /// Closes the ring, unless this handle was inherited through `fork`.
+    pub(crate) fn close(&self) {
+        if self.claim.is_here() {
+            self.side.close();
+        }
+    }
+}
+
+impl Stopped {
+    /// For whoever wanted to push, with what they wanted to push.
+    #[inline]
+    pub(crate) fn push<V>(self, value: V) -> PushError<V> {
+        match self {
+            Self::Refused(Refusal::NotYet | Refusal::Held(_)) => PushError::Full(value),
+            Self::Refused(Refusal::Closed) => PushError::Closed(value),
+            Self::Refused(Refusal::Corrupt | Refusal::Lagged(_)) => PushError::Corrupt(value),
+            Self::TimedOut => PushError::TimedOut(value),
+            Self::PeerDead => PushError::PeerDead(value),
+            Self::Forked => PushError::Forked(value),
+        }
+    }
+
+    /// For whoever wanted to pop.
+    #[inline]
+    pub(crate) fn pop(self) -> PopError {
+        match self {
+            Self::Refused(Refusal::NotYet) => PopError::Empty,
+            Self::Refused(Refusal::Held(by)) => PopError::Pending(by),
+            Self::Refused(Refusal::Closed) => PopError::Closed,
+            Self::Refused(Refusal::Lagged(missed)) => PopError::Lagged(missed),
+            Self::Refused(Refusal::Corrupt) => PopError::Corrupt,
+            Self::TimedOut => PopError::TimedOut,
+            Self::PeerDead => PopError::PeerDead,
+            Self::Forked => PopError::Forked,
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What a kind of ring gives to its handles: the algorithm, one side of it at a time.
+//!
+//! [`Producer`](crate::Producer) and [`Consumer`](crate::Consumer) are written once, over these traits. They add what is
+//! the same everywhere: types, deadlines, waiting, errors, the check after `fork`. A side is generic over its
+//! [`Memory`], so that a model checker drives the very code that runs in production.
+
+use ipc_core::event::{Event, Wait};
+use ipc_core::memory::{Memory, Slots};
+use ipc_core::participant::ParticipantId;
+
+use crate::role::Role;
+
+/// Why an attempt gave nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Full, or empty: wait for the other side.
+    NotYet,
+    /// The place that is next is in the hands of this participant: wait for it, or find out that it has died.
+    Held(ParticipantId),
+    /// The ring is closed.
+    Closed,
+    /// A reader that may miss messages has missed this many; the next attempt goes on behind them.
+    Lagged(u64),
+    /// The shared words contradict each other.
+    Corrupt,
+}
+
+/// What both sides have.
+pub trait Side {
+    /// What the ring lies in.
+    type Memory: Memory;
+
+    /// What this side sleeps on while it is refused.
+    fn event(&self) -> &Event<Self::Memory>;
+
+    /// The role of the other side, where there is one whose death shall be told.
+    fn peer(&self) -> Option<&Role<Self::Memory>>;
+
+    /// Messages in the ring when looked at.
+    fn len(&self) -> usize;
+
+    /// Whether nothing was in the ring when looked at.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many messages fit in.
+    fn capacity(&self) -> usize;
+
+    /// Closes the ring for good, and wakes both sides.
+    fn close(&self);
+
+    /// Called before this side begins to wait.
+    fn before_wait(&mut self, wait: Wait);
+
+    /// Called when a wait is over, with whether it took a sleep.
+    fn after_wait(&mut self, slept: bool);
+}
+
+/// The producer's side. None of its calls waits.
+pub trait SendSide: Side {
+    /// Copies one message in and publishes it.
+    fn try_push_one(&mut self, message: &[u8]) -> Result<(), Refusal>;
+
+    /// Copies as many of the messages in as there is room for, and publishes them. At least one, unless refused.
+    /// `messages` holds whole messages, at least one.
+    fn try_push(&mut self, messages: &[u8]) -> Result<usize, Refusal>;
+
+    /// Takes the next place, to be written through [`payload`](Self::payload) and then given to either
+    /// [`commit`](Self::commit) or [`abort`](Self::abort). One at a time: a place that is still taken is aborted first.
+    fn try_reserve(&mut self) -> Result<u64, Refusal>;
+
+    /// Publishes the reserved place.
+    fn commit(&mut self, place: u64);
+
+    /// Gives the reserved place back; nothing is published.
+    fn abort(&mut self, place: u64);
+
+    /// Where the messages lie; places are its positions.
+    fn payload(&self) -> &Slots<Self::Memory>;
+}
+
+/// The consumer's side. None of its calls waits.
+pub trait ReceiveSide: Side {
+    /// Copies one message out and commits it.
+    fn try_pop_one(&mut self, into: &mut [u8]) -> Result<(), Refusal>;
+
+    /// Copies as many messages out as there are and as fit in, and commits them. At least one, unless refused. `into`
+    /// has room for whole messages, at least one.
+    fn try_pop(&mut self, into: &mut [u8]) -> Result<usize, Refusal>;
+
+    /// Takes the next message where it lies, to be given to either [`release`](Self::release) or
+    /// [`put_back`](Self::put_back). One at a time: one that is still taken is released first.
+    fn try_read(&mut self) -> Result<Taken, Refusal>;
+
+    /// Commits the message taken; its place is free for others.
+    fn release(&mut self, place: u64);
+
+    /// Puts the message taken back: the next attempt, of whoever makes it, gets it.
+    fn put_back(&mut self, place: u64);
+
+    /// Where the messages lie; places are its positions.
+    fn payload(&self) -> &Slots<Self::Memory>;
+}
+
+/// A message taken where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Its position in the payload.
+    pub place: u64,
+    /// Whether somebody had taken it before, and died or put it back.
+    pub redelivered: bool,
+}
