@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::fork::{CloseInChild, Process};
-use crate::memory::{Area, Identity, LockByte, Memory};
+use crate::memory::{Area, Identity, LockByte, Memory, Slots};
 use crate::{Mapping, copy, sys};
 
 /// A mapping that several processes share, with the kernel's services on it.
@@ -253,6 +253,20 @@ unsafe impl Memory for Mapped {
 
     fn is_gone(&self, who: &Identity) -> bool {
         sys::process::is_gone(who)
+    }
+}
+
+impl Slots<Mapped> {
+    /// The address of the first `len` bytes of the slot of `position`, valid while `self` or a clone lives. What a peer
+    /// may change there at any moment is for the caller to know.
+    ///
+    /// # Panics
+    ///
+    /// If a slot is shorter.
+    pub fn as_ptr(&self, position: u64, len: usize) -> NonNull<u8> {
+        let at = self.place_in(position, 0, len);
+        // SAFETY: `place_in` gives a place within the mapping.
+        unsafe { self.memory().base.add(at) }
     }
 }
 

@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | [`Word32`], [`Word64`] | one atomic word | positions, states, roles |
 //! | [`Slots`] | a power of two of equal slots | ring storage; any position is masked to a slot |
+//! | [`Words`] | a 64-bit word in each of such slots | the states of slots |
 //!
 //! # Safety
 //!
@@ -281,6 +282,7 @@ impl<M: Memory> Area<M> {
             memory: self.memory.clone(),
             at,
             stride,
+            len: stride,
             mask: count - 1,
         })
     }
@@ -411,6 +413,8 @@ pub struct Slots<M> {
     memory: M,
     at: usize,
     stride: usize,
+    /// Bytes of each slot that belong to the view, from `at` on.
+    len: usize,
     mask: usize,
 }
 
@@ -421,10 +425,54 @@ impl<M: Memory> Slots<M> {
         self.mask + 1
     }
 
-    /// Bytes of a slot.
+    /// Bytes from one slot to the next.
     #[inline]
     pub fn stride(&self) -> usize {
         self.stride
+    }
+
+    /// The same part of every slot: `len` bytes at `at`.
+    pub fn part(&self, at: usize, len: usize) -> Result<Self, OutOfArea> {
+        let at = self.check(at, len, 1)?;
+        Ok(Self {
+            memory: self.memory.clone(),
+            at,
+            len,
+            ..*self
+        })
+    }
+
+    /// The 64-bit word at `at` of every slot.
+    pub fn words(&self, at: usize) -> Result<Words<M>, OutOfArea> {
+        let at = self.check(at, 8, 8)?;
+        Ok(Words {
+            memory: self.memory.clone(),
+            at,
+            stride: self.stride,
+            mask: self.mask,
+        })
+    }
+
+    /// The place in the memory of an extent of the first slot, if it lies there in each.
+    fn check(&self, at: usize, len: usize, align: usize) -> Result<usize, OutOfArea> {
+        let refusal = OutOfArea {
+            at,
+            len,
+            align,
+            area: self.len,
+        };
+        let end = at.checked_add(len).ok_or(refusal)?;
+        let place = self.at + at;
+        if end > self.len || place % align != 0 || self.stride % align != 0 {
+            return Err(refusal);
+        }
+        Ok(place)
+    }
+
+    /// The memory.
+    #[inline]
+    pub fn memory(&self) -> &M {
+        &self.memory
     }
 
     /// Copies the slot of `position` out.
@@ -434,9 +482,18 @@ impl<M: Memory> Slots<M> {
     /// If `into` is longer than a slot.
     #[inline]
     pub fn read(&self, position: u64, into: &mut [u8]) {
-        assert!(into.len() <= self.stride);
-        let at = self.place(position);
-        // SAFETY: the slot was checked when the view was made, and `into` is no longer than a slot.
+        self.read_at(position, 0, into);
+    }
+
+    /// Copies bytes at `offset` in the slot of `position` out.
+    ///
+    /// # Panics
+    ///
+    /// If they do not all lie in the slot.
+    #[inline]
+    pub fn read_at(&self, position: u64, offset: usize, into: &mut [u8]) {
+        let at = self.place_in(position, offset, into.len());
+        // SAFETY: the slot was checked when the view was made, and `place_in` found the bytes to lie in it.
         unsafe { self.memory.read(at, into) }
     }
 
@@ -447,17 +504,37 @@ impl<M: Memory> Slots<M> {
     /// If `from` is longer than a slot.
     #[inline]
     pub fn write(&self, position: u64, from: &[u8]) {
-        assert!(from.len() <= self.stride);
-        let at = self.place(position);
-        // SAFETY: the slot was checked when the view was made, and `from` is no longer than a slot.
+        self.write_at(position, 0, from);
+    }
+
+    /// Copies into the slot of `position`, at `offset`.
+    ///
+    /// # Panics
+    ///
+    /// If the bytes do not all lie in the slot.
+    #[inline]
+    pub fn write_at(&self, position: u64, offset: usize, from: &[u8]) {
+        let at = self.place_in(position, offset, from.len());
+        // SAFETY: the slot was checked when the view was made, and `place_in` found the bytes to lie in it.
         unsafe { self.memory.write(at, from) }
+    }
+
+    /// The place in the memory of `len` bytes at `offset` in the slot of `position`.
+    ///
+    /// # Panics
+    ///
+    /// If they do not all lie in the slot.
+    #[inline]
+    pub(crate) fn place_in(&self, position: u64, offset: usize, len: usize) -> usize {
+        assert!(offset <= self.len && len <= self.len - offset);
+        self.place(position) + offset
     }
 
     /// Copies the run of slots that starts at `position` out; the run goes on at slot 0 behind the last one.
     ///
     /// # Panics
     ///
-    /// If the run is longer than all slots together.
+    /// If the run is longer than all slots together, or this is a [part](Self::part) of the slots.
     #[inline]
     pub fn read_run(&self, position: u64, into: &mut [u8]) {
         let first = self.run_to_seam(position, into.len());
@@ -473,7 +550,7 @@ impl<M: Memory> Slots<M> {
     ///
     /// # Panics
     ///
-    /// If the run is longer than all slots together.
+    /// If the run is longer than all slots together, or this is a [part](Self::part) of the slots.
     #[inline]
     pub fn write_run(&self, position: u64, from: &[u8]) {
         let first = self.run_to_seam(position, from.len());
@@ -488,7 +565,7 @@ impl<M: Memory> Slots<M> {
     /// Bytes of a run of `len` that lie before the seam.
     #[inline]
     fn run_to_seam(&self, position: u64, len: usize) -> usize {
-        assert!(len <= self.count() * self.stride);
+        assert!(len <= self.count() * self.stride && self.len == self.stride);
         let before = (self.count() - self.index(position)) * self.stride;
         len.min(before)
     }
@@ -501,5 +578,45 @@ impl<M: Memory> Slots<M> {
     #[inline]
     fn place(&self, position: u64) -> usize {
         self.at + self.index(position) * self.stride
+    }
+}
+
+/// A 64-bit word at the same place in each of a power of two of slots.
+#[derive(Clone, Debug)]
+pub struct Words<M> {
+    memory: M,
+    at: usize,
+    stride: usize,
+    mask: usize,
+}
+
+impl<M: Memory> Words<M> {
+    /// Loads the word of the slot of `position`.
+    #[inline]
+    pub fn load(&self, position: u64, order: Ordering) -> u64 {
+        // SAFETY: checked when the view was made; the position is masked to a slot.
+        unsafe { self.memory.load64(self.place(position), order) }
+    }
+
+    /// Stores to the word of the slot of `position`.
+    #[inline]
+    pub fn store(&self, position: u64, value: u64, order: Ordering) {
+        // SAFETY: as in `load`.
+        unsafe { self.memory.store64(self.place(position), value, order) }
+    }
+
+    /// Replaces `old` by `new`; on failure gives what was there. A failure orders nothing.
+    #[inline]
+    pub fn exchange(&self, position: u64, old: u64, new: u64, order: Ordering) -> Result<u64, u64> {
+        // SAFETY: as in `load`.
+        unsafe {
+            self.memory
+                .exchange64(self.place(position), old, new, order)
+        }
+    }
+
+    #[inline]
+    fn place(&self, position: u64) -> usize {
+        self.at + (position as usize & self.mask) * self.stride
     }
 }

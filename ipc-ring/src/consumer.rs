@@ -8,6 +8,7 @@ use ipc_core::{Mapped, Message, bytemuck};
 
 use crate::error::PopError;
 use crate::handle::{Handle, Stopped};
+use crate::loan::Loan;
 use crate::ring::Claim;
 use crate::side::ReceiveSide;
 
@@ -15,7 +16,7 @@ use crate::side::ReceiveSide;
 ///
 /// Dropping it gives up what it has claimed, without closing the ring.
 #[derive(Debug)]
-pub struct Consumer<T, S> {
+pub struct Consumer<T, S: ReceiveSide> {
     handle: Handle<S>,
     message: PhantomData<fn() -> T>,
 }
@@ -121,6 +122,37 @@ impl<T: Message, S: ReceiveSide<Memory = Mapped>> Consumer<T, S> {
             popped = self.handle.wait_for(deadline, |side| side.try_pop(bytes));
         }
         popped.map_err(Stopped::pop)
+    }
+
+    /// Takes the next message where it lies, waiting for one.
+    pub fn read(&mut self) -> Result<Loan<'_, T, S>, PopError> {
+        self.read_within(None)
+    }
+
+    /// Takes the next message where it lies, waiting for one until `deadline`.
+    pub fn read_until(&mut self, deadline: Instant) -> Result<Loan<'_, T, S>, PopError> {
+        self.read_within(Some(deadline))
+    }
+
+    /// Takes the next message where it lies, if there is one. Never waits.
+    #[inline]
+    pub fn try_read(&mut self) -> Result<Loan<'_, T, S>, PopError> {
+        match self.handle.attempt(S::try_read) {
+            Ok(taken) => Ok(Loan::new(&mut self.handle, taken)),
+            Err(stopped) => Err(stopped.pop()),
+        }
+    }
+
+    #[inline]
+    fn read_within(&mut self, deadline: Option<Instant>) -> Result<Loan<'_, T, S>, PopError> {
+        let mut taken = self.handle.attempt(S::try_read);
+        if Handle::<S>::should_wait(&taken) {
+            taken = self.handle.wait_for(deadline, S::try_read);
+        }
+        match taken {
+            Ok(taken) => Ok(Loan::new(&mut self.handle, taken)),
+            Err(stopped) => Err(stopped.pop()),
+        }
     }
 
     /// Takes what is in the ring now, message by message, and ends where there is nothing more. Never waits.

@@ -13,10 +13,19 @@ use crate::side::{Refusal, Side};
 
 /// A side of the algorithm, what entitles us to it, and how it waits.
 #[derive(Debug)]
-pub(crate) struct Handle<S> {
+pub(crate) struct Handle<S: Side> {
     pub(crate) side: S,
     pub(crate) claim: Claim,
     pub(crate) wait: Wait,
+}
+
+impl<S: Side> Drop for Handle<S> {
+    fn drop(&mut self) {
+        // What the claim entitles us to is given back before the claim, which is dropped next.
+        if self.claim.is_here() {
+            self.side.leave();
+        }
+    }
 }
 
 /// What ended a call early.

@@ -29,6 +29,7 @@
 mod consumer;
 mod error;
 mod handle;
+mod loan;
 mod producer;
 mod ring;
 pub mod role;
@@ -37,5 +38,6 @@ pub mod spsc;
 
 pub use consumer::Consumer;
 pub use error::{ClaimError, PopError, PushError};
+pub use loan::{Loan, Reservation};
 pub use producer::Producer;
 pub use ring::{ONLY, Options, Ring};

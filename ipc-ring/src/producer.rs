@@ -8,6 +8,7 @@ use ipc_core::{Mapped, Message, bytemuck};
 
 use crate::error::PushError;
 use crate::handle::Handle;
+use crate::loan::Reservation;
 use crate::ring::Claim;
 use crate::side::SendSide;
 
@@ -15,7 +16,7 @@ use crate::side::SendSide;
 ///
 /// Dropping it gives up what it has claimed, without closing the ring.
 #[derive(Debug)]
-pub struct Producer<T, S> {
+pub struct Producer<T, S: SendSide> {
     handle: Handle<S>,
     message: PhantomData<fn(T)>,
 }
@@ -106,6 +107,43 @@ impl<T: Message, S: SendSide<Memory = Mapped>> Producer<T, S> {
             done += pushed.map_err(|stopped| stopped.push(done))?;
         }
         Ok(())
+    }
+
+    /// Takes the next place, to be written where it lies, waiting for room.
+    pub fn reserve(&mut self) -> Result<Reservation<'_, T, S>, PushError<()>> {
+        self.reserve_within(None)
+    }
+
+    /// Takes the next place, to be written where it lies, waiting for room until `deadline`.
+    pub fn reserve_until(
+        &mut self,
+        deadline: Instant,
+    ) -> Result<Reservation<'_, T, S>, PushError<()>> {
+        self.reserve_within(Some(deadline))
+    }
+
+    /// Takes the next place, to be written where it lies, if there is room. Never waits.
+    #[inline]
+    pub fn try_reserve(&mut self) -> Result<Reservation<'_, T, S>, PushError<()>> {
+        match self.handle.attempt(S::try_reserve) {
+            Ok(place) => Ok(Reservation::new(&mut self.handle, place)),
+            Err(stopped) => Err(stopped.push(())),
+        }
+    }
+
+    #[inline]
+    fn reserve_within(
+        &mut self,
+        deadline: Option<Instant>,
+    ) -> Result<Reservation<'_, T, S>, PushError<()>> {
+        let mut place = self.handle.attempt(S::try_reserve);
+        if Handle::<S>::should_wait(&place) {
+            place = self.handle.wait_for(deadline, S::try_reserve);
+        }
+        match place {
+            Ok(place) => Ok(Reservation::new(&mut self.handle, place)),
+            Err(stopped) => Err(stopped.push(())),
+        }
     }
 
     /// How many messages were in the ring when it was looked at. While others push and pop, it may differ by the time

@@ -55,6 +55,9 @@ pub trait Side {
 
     /// Called when a wait is over, with whether it took a sleep.
     fn after_wait(&mut self, slept: bool);
+
+    /// Gives back what this side still holds, before its handle goes.
+    fn leave(&mut self);
 }
 
 /// The producer's side. None of its calls waits.

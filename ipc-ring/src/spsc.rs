@@ -327,6 +327,8 @@ impl<M: Memory> Side for Sender<M> {
             self.calm_since = self.tail;
         }
     }
+
+    fn leave(&mut self) {}
 }
 
 /// The consumer's side.
@@ -475,6 +477,8 @@ impl<M: Memory> Side for Receiver<M> {
             self.calm_since = self.head;
         }
     }
+
+    fn leave(&mut self) {}
 }
 
 fn recover(area: &Area<Mapped>, entry: &Entry, dead: ParticipantId) -> Result<(), OutOfArea> {
