@@ -79,6 +79,11 @@ impl Mapped {
         }
     }
 
+    /// What is served.
+    pub(crate) fn mapping(&self) -> &Mapping {
+        &self.attachment.mapping
+    }
+
     /// Whether the calling process is the one that attached, and not a forked child of it.
     #[inline]
     pub fn is_here(&self) -> bool {

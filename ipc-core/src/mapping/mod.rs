@@ -56,7 +56,6 @@ pub use error::{Kept, MapError};
 pub use limits::{Overcommit, huge_page_size, overcommit, page_size};
 pub use options::MapOptions;
 pub use range::{Advice, Residency, Sync, lock_all, unlock_all};
-#[expect(unused_imports)]
 pub(crate) use space::reserve;
 
 /// Memory mapped into this process.

@@ -26,6 +26,9 @@
 //! # Ok(()) }
 //! ```
 //!
+//! A [`RegionView`] is open for reading only, of a file that need not be writable: its parts are loaded and copied, one by
+//! one, and there is nothing to store with.
+//!
 //! Several regions share a segment by its directory: [`Region::spec`] for the creator, [`Region::in_segment`] for all.
 //!
 //! # When a participant dies
@@ -36,11 +39,12 @@
 //! # Safety
 //!
 //! `base` points at a `T`, aligned, in a mapping that the object keeps mapped, shared and writable. If somebody cuts the
-//! file short, the guard of the mapping puts private pages of zeros in the place of those that are lost, which are a valid
-//! `T` as well.
+//! file short, the guard of the mapping puts private pages of zeros in the place of those that are lost: `&T` stays valid,
+//! and what it shows is a `T` as well, though not shared any more. [`Segment::check`] tells.
 #![allow(unsafe_code)]
 
 mod slice;
+mod view;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -49,10 +53,13 @@ use std::ptr::NonNull;
 
 pub use crate::cell::{SharedCell, SharedSlice};
 pub use slice::RegionSlice;
+pub use view::{Load, RegionView};
 
 use crate::fork::Process;
 use crate::layout::Shared;
-use crate::segment::{Object, ObjectSpec, Place, Segment, SegmentError, SegmentOptions};
+use crate::segment::{
+    Entry, OBJECT_ALIGN, Object, ObjectSpec, Place, Segment, SegmentError, SegmentOptions,
+};
 
 /// The name of the region in a segment that holds nothing else.
 pub const ONLY: &str = "region";
@@ -79,6 +86,12 @@ unsafe impl<T: Shared> Sync for Region<T> {}
 impl<T: Shared> Region<T> {
     /// What an object for the region needs, for a segment of several objects.
     pub fn spec() -> ObjectSpec {
+        const {
+            assert!(
+                align_of::<T>() <= OBJECT_ALIGN,
+                "objects are aligned to 128 bytes: a region cannot ask for more"
+            )
+        };
         ObjectSpec {
             kind: KIND,
             version: VERSION,
@@ -120,6 +133,15 @@ impl<T: Shared> Region<T> {
         SegmentOptions::new().object(ONLY, Self::spec())
     }
 
+    /// Opens a segment that holds the region alone, for reading only.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_read_only(place: impl Into<Place>) -> Result<RegionView<T>, SegmentError> {
+        RegionView::open(place)
+    }
+
     /// The region of that name among the objects of a segment.
     ///
     /// # Errors
@@ -157,6 +179,15 @@ impl<T: Shared> Region<T> {
         self.object.segment()
     }
 
+    /// Writes the region back to the file of its segment and waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`Segment::sync`].
+    pub fn sync(&self) -> Result<(), SegmentError> {
+        self.object.sync()
+    }
+
     /// A part of the region, as a handle of its own that keeps the whole mapped.
     ///
     /// # Panics
@@ -180,19 +211,24 @@ impl<T: Shared> Region<T> {
 
 /// Checks that the object has room for `count` of `T`, aligned, and gives a pointer to the first.
 fn pointer_to<T>(object: &Object, count: usize) -> Result<NonNull<T>, SegmentError> {
-    let area = object.area();
-    let base: NonNull<T> = area.pointer().cast();
-    let len = size_of::<T>().checked_mul(count);
-    if len.is_none_or(|len| len > area.len()) || !base.is_aligned() {
+    let base: NonNull<T> = object.area().pointer().cast();
+    check_room::<T>(object.entry(), count, base.is_aligned())?;
+    Ok(base)
+}
+
+/// Checks that the object has room for `count` of `T`. Its place in the mapping is inside, which its area makes sure of.
+fn check_room<T>(entry: &Entry, count: usize, aligned: bool) -> Result<(), SegmentError> {
+    let len = size_of::<T>().checked_mul(count).map(|len| len as u64);
+    if len.is_none_or(|len| len > entry.len) || !aligned {
         return Err(SegmentError::Damaged(format!(
-            "the object {:?} has {} bytes, which are too few for {count} of {} bytes, or not aligned to {}",
-            object.entry().name,
-            area.len(),
+            "the object {:?} has {} bytes, too few for {count} of {} bytes, or is not aligned to {}",
+            entry.name,
+            entry.len,
             size_of::<T>(),
             align_of::<T>(),
         )));
     }
-    Ok(base)
+    Ok(())
 }
 
 #[cold]

@@ -108,6 +108,15 @@ impl<T: Message> RegionSlice<T> {
         Self::in_segment(&self.segment().rejoin()?, &self.object.entry().name)
     }
 
+    /// Writes the values back to the file of their segment and waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`Segment::sync`].
+    pub fn sync(&self) -> Result<(), SegmentError> {
+        self.object.sync()
+    }
+
     /// The segment that they lie in.
     pub fn segment(&self) -> &Segment {
         self.object.segment()

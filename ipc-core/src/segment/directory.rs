@@ -2,11 +2,13 @@
 //!
 //! It is fixed when the segment is created. A segment knows nothing of what a kind means: that is an eight-byte tag.
 
+use std::collections::BTreeSet;
+
 use crate::Mapped;
 use crate::memory::{Area, OutOfArea};
-use crate::participant::ParticipantId;
+use crate::participant::{ParticipantId, ROW};
 use crate::segment::SegmentError;
-use crate::segment::header::{get32, get64};
+use crate::segment::header::{HEADER_PAGE, Header, MAX_SCHEMA, get32, get64};
 
 /// Bytes of an entry.
 pub(crate) const ENTRY_LEN: usize = 128;
@@ -93,14 +95,15 @@ pub(crate) struct Plan {
     pub(crate) participants_offset: u64,
     pub(crate) schema_len: u32,
     pub(crate) total_len: u64,
-    /// Directory, then schema text: what the checksum covers beside the header.
-    pub(crate) bytes: Vec<u8>,
+    /// Directory, then schema text.
+    pub(crate) contents: Vec<u8>,
 }
 
-/// Lays out a segment of these objects.
+/// Lays out a segment of these objects, in pages of `page` bytes.
 pub(crate) fn plan(
     objects: &[(String, ObjectSpec)],
     participants: u16,
+    page: usize,
 ) -> Result<Plan, SegmentError> {
     let too_large = || SegmentError::TooLarge;
     if objects.len() > MAX_OBJECTS {
@@ -109,28 +112,27 @@ pub(crate) fn plan(
             objects.len()
         )));
     }
-    let mut schema = Vec::new();
-    let schema_places: Vec<(usize, usize)> = objects
-        .iter()
-        .map(|(_, spec)| {
-            let at = schema.len();
-            schema.extend_from_slice(spec.schema.as_bytes());
-            (at, spec.schema.len())
-        })
-        .collect();
-    let directory_offset = super::header::HEADER_PAGE;
+    let directory_offset = HEADER_PAGE;
     let schema_offset = directory_offset + objects.len() * ENTRY_LEN;
+    let schema: String = objects
+        .iter()
+        .map(|(_, spec)| spec.schema.as_str())
+        .collect();
+    if schema.len() > MAX_SCHEMA as usize {
+        return Err(too_large());
+    }
     let participants_offset =
         round_up(schema_offset + schema.len(), OBJECT_ALIGN).ok_or_else(too_large)?;
-    let mut end = participants_offset + usize::from(participants) * crate::participant::ROW;
-    let mut bytes = Vec::with_capacity(objects.len() * ENTRY_LEN + schema.len());
-    for (index, (name, spec)) in objects.iter().enumerate() {
+    let mut end = participants_offset + usize::from(participants) * ROW;
+    let mut contents = Vec::with_capacity(objects.len() * ENTRY_LEN + schema.len());
+    let (mut names, mut text) = (BTreeSet::new(), 0);
+    for (name, spec) in objects {
         if name.is_empty() || name.len() > MAX_NAME || name.contains('\0') {
             return Err(SegmentError::Object(format!(
                 "an object's name has 1 to {MAX_NAME} bytes, not {name:?}"
             )));
         }
-        if objects[..index].iter().any(|(other, _)| other == name) {
+        if !names.insert(name) {
             return Err(SegmentError::Object(format!(
                 "two objects are named {name:?}"
             )));
@@ -148,21 +150,16 @@ pub(crate) fn plan(
             field::FINGERPRINT,
             &crate::layout::fingerprint(&spec.schema).to_ne_bytes(),
         );
-        put(
-            field::SCHEMA_OFFSET,
-            &(schema_places[index].0 as u32).to_ne_bytes(),
-        );
-        put(
-            field::SCHEMA_LEN,
-            &(schema_places[index].1 as u32).to_ne_bytes(),
-        );
+        put(field::SCHEMA_OFFSET, &(text as u32).to_ne_bytes());
+        put(field::SCHEMA_LEN, &(spec.schema.len() as u32).to_ne_bytes());
         put(field::PARAMETERS, &spec.parameters[0].to_ne_bytes());
         put(field::PARAMETERS + 8, &spec.parameters[1].to_ne_bytes());
-        bytes.extend_from_slice(&entry);
+        contents.extend_from_slice(&entry);
+        text += spec.schema.len();
     }
-    bytes.extend_from_slice(&schema);
-    let total_len = round_up(end, rustix::param::page_size()).ok_or_else(too_large)?;
-    if i64::try_from(total_len).is_err() || u32::try_from(schema.len()).is_err() {
+    contents.extend_from_slice(schema.as_bytes());
+    let total_len = round_up(end, page).ok_or_else(too_large)?;
+    if i64::try_from(total_len).is_err() {
         return Err(too_large());
     }
     Ok(Plan {
@@ -171,48 +168,69 @@ pub(crate) fn plan(
         participants_offset: participants_offset as u64,
         schema_len: schema.len() as u32,
         total_len: total_len as u64,
-        bytes,
+        contents,
     })
 }
 
-/// Reads a directory from a private copy, whose checksum has been checked.
+/// Reads a directory from a private copy, whose checksum has been checked. A checksum keeps out accidents, not intent:
+/// objects that overlap each other or what lies before them are refused, and so is text that is used twice, since a few
+/// bytes could then stand for any amount.
 pub(crate) fn decode(
     directory: &[u8],
     schema: &[u8],
-    total_len: u64,
+    header: &Header,
 ) -> Result<Vec<Entry>, SegmentError> {
-    directory
-        .chunks_exact(ENTRY_LEN)
-        .map(|entry| decode_entry(entry, schema, total_len))
-        .collect()
+    let damaged = |what: &str| Err(SegmentError::damaged(format!("in its directory, {what}")));
+    let mut entries = Vec::with_capacity(directory.len() / ENTRY_LEN);
+    let (mut names, mut object_end, mut text_end) = (BTreeSet::new(), header.objects_offset(), 0);
+    for entry in directory.chunks_exact(ENTRY_LEN) {
+        let (offset, len) = (get64(entry, field::OFFSET), get64(entry, field::LEN));
+        let end = offset
+            .checked_add(len)
+            .filter(|end| *end <= header.total_len);
+        let Some(end) = end else {
+            return damaged("an object lies outside the segment");
+        };
+        if offset % OBJECT_ALIGN as u64 != 0 || offset < object_end {
+            return damaged("an object overlaps the one before it, or is not aligned");
+        }
+        object_end = end;
+        let (at, len) = (
+            get32(entry, field::SCHEMA_OFFSET) as usize,
+            get32(entry, field::SCHEMA_LEN) as usize,
+        );
+        let text = at
+            .checked_add(len)
+            .and_then(|end| schema.get(at..end))
+            .map(std::str::from_utf8);
+        let Some(Ok(text)) = text else {
+            return damaged("a schema is outside the schema text, or not UTF-8");
+        };
+        if at < text_end {
+            return damaged("two schemas overlap");
+        }
+        text_end = at + len;
+        let entry = decode_entry(entry, text)?;
+        if !names.insert(entry.name.clone()) {
+            return damaged("two objects have the same name");
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
 }
 
-fn decode_entry(entry: &[u8], schema: &[u8], total_len: u64) -> Result<Entry, SegmentError> {
-    let damaged =
-        |what: &str| SegmentError::damaged(format!("an entry of its directory has {what}"));
+fn decode_entry(entry: &[u8], schema: &str) -> Result<Entry, SegmentError> {
+    let damaged = |what: &str| SegmentError::damaged(format!("in its directory, {what}"));
     let name = &entry[field::NAME..field::KIND];
     let end = name
         .iter()
         .position(|byte| *byte == 0)
-        .ok_or_else(|| damaged("a name without an end"))?;
-    let name =
-        std::str::from_utf8(&name[..end]).map_err(|_| damaged("a name that is not UTF-8"))?;
-    let at = get32(entry, field::SCHEMA_OFFSET) as usize;
-    let text = at
-        .checked_add(get32(entry, field::SCHEMA_LEN) as usize)
-        .and_then(|end| schema.get(at..end));
-    let text = text.and_then(|text| std::str::from_utf8(text).ok());
-    let text =
-        text.ok_or_else(|| damaged("a schema that lies outside the schema text or is not UTF-8"))?;
-    let (offset, len) = (get64(entry, field::OFFSET), get64(entry, field::LEN));
-    if offset.checked_add(len).is_none_or(|end| end > total_len)
-        || offset % OBJECT_ALIGN as u64 != 0
-    {
-        return Err(damaged("a place outside the segment"));
-    }
+        .filter(|end| *end > 0);
+    let name = end.and_then(|end| std::str::from_utf8(&name[..end]).ok());
+    let name = name.ok_or_else(|| damaged("a name is empty, has no end, or is not UTF-8"))?;
     let fingerprint = get64(entry, field::FINGERPRINT);
-    if fingerprint != crate::layout::fingerprint(text) {
-        return Err(damaged("a fingerprint that is not that of its schema"));
+    if fingerprint != crate::layout::fingerprint(schema) {
+        return Err(damaged("a fingerprint is not that of its schema"));
     }
     let mut kind = [0; 8];
     kind.copy_from_slice(&entry[field::KIND..][..8]);
@@ -220,10 +238,10 @@ fn decode_entry(entry: &[u8], schema: &[u8], total_len: u64) -> Result<Entry, Se
         name: name.to_owned(),
         kind,
         version: get32(entry, field::VERSION),
-        offset,
-        len,
+        offset: get64(entry, field::OFFSET),
+        len: get64(entry, field::LEN),
         fingerprint,
-        schema: text.to_owned(),
+        schema: schema.to_owned(),
         parameters: [
             get64(entry, field::PARAMETERS),
             get64(entry, field::PARAMETERS + 8),

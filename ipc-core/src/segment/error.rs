@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::mapping::MapError;
 use crate::participant::TableFull;
 
 /// Why a segment could not be created, opened or joined.
@@ -28,6 +29,37 @@ pub enum SegmentError {
     Exists {
         /// Where it was to be.
         path: PathBuf,
+    },
+    /// The directory is not there.
+    #[error("there is no directory {path}; make it first")]
+    NoDirectory {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// What should be the directory is none.
+    #[error("{path} is not a directory itself (a symbolic link to one is not followed here)")]
+    NotADirectory {
+        /// What was named.
+        path: PathBuf,
+    },
+    /// The directory of a group is not set up as one.
+    #[error(
+        "the directory {path} has mode {mode:04o} and is not one that a group alone shares; \
+         run: chmod 2770 {path}; chgrp GROUP {path}"
+    )]
+    GroupDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// The mode asked for lets somebody write who will not be trusted.
+    #[error("{fault} (mode {mode:04o})")]
+    BadMode {
+        /// The mode.
+        mode: u32,
+        /// What is wrong with it.
+        fault: &'static str,
     },
     /// The directory of segments belongs to somebody else.
     #[error(
@@ -99,6 +131,68 @@ pub enum SegmentError {
         /// The bits.
         features: u64,
     },
+    /// Made with features that this program may read past, but not write to.
+    #[error(
+        "the segment uses features that this program does not know ({features:#x}) and may not write to; \
+         open it read-only, or use a newer release"
+    )]
+    ReadOnlyFeatures {
+        /// The bits.
+        features: u64,
+    },
+    /// The header is of another length.
+    #[error(
+        "the segment is damaged: its header says that it has {found} bytes, not {}",
+        crate::segment::HEADER_LEN
+    )]
+    HeaderLength {
+        /// What it says.
+        found: u32,
+    },
+    /// A checksum is wrong.
+    #[error(
+        "the segment is damaged: the checksum of its {what} is {found:#010x}, and that of the bytes there {expected:#010x}"
+    )]
+    Checksum {
+        /// Header or directory.
+        what: &'static str,
+        /// The checksum that is stored.
+        found: u32,
+        /// That of the bytes.
+        expected: u32,
+    },
+    /// The file is a copy of the one that the segment was made in.
+    #[error(
+        "{path} is a copy of a segment ({fault}), and shares nothing with whoever uses the original; \
+         if the original is gone for good, make the copy a segment of its own by Segment::adopt"
+    )]
+    Copied {
+        /// The file.
+        path: PathBuf,
+        /// How that is seen.
+        fault: String,
+    },
+    /// The name leads elsewhere by now.
+    #[error(
+        "the segment has been removed or replaced: nobody who comes by its name will meet you here; open the name anew"
+    )]
+    Replaced,
+    /// A sync failed, now or before, here or in another process.
+    #[error(
+        "writing the segment back has failed{}: what was stored since the last good sync may be lost, and no later \
+         success would prove otherwise; read what is there, and create it anew",
+        .error.as_ref().map_or_else(|| " before".to_owned(), |error| format!(" ({error})"))
+    )]
+    SyncFailed {
+        /// What the system said, if it was now.
+        #[source]
+        error: Option<MapError>,
+    },
+    /// The file was cut short while it was mapped.
+    #[error(
+        "the file of the segment was cut short while it was mapped: what is read here is not shared any more; open it anew"
+    )]
+    CutShort,
     /// Made for a machine that differs.
     #[error("the segment was made for a {what} of {found}, this machine has {expected}")]
     OtherMachine {
@@ -152,18 +246,9 @@ pub enum SegmentError {
     /// Larger than a file can be.
     #[error("the segment would be larger than a file can be; make its objects smaller")]
     TooLarge,
-    /// No room for it on the file system.
-    #[error(
-        "{what} needs {needed} bytes, and there is room for {free}; free some, or make it smaller"
-    )]
-    NoSpace {
-        /// What was to be made, and where.
-        what: String,
-        /// Bytes asked for.
-        needed: u64,
-        /// Bytes that are free.
-        free: u64,
-    },
+    /// It could not be mapped, or its room not be had.
+    #[error(transparent)]
+    Map(#[from] MapError),
     /// Every place in the participant table is taken by a living process.
     #[error(transparent)]
     TableFull(#[from] TableFull),

@@ -16,10 +16,15 @@
 
 mod create;
 mod directory;
+mod draft;
 mod error;
 mod header;
 mod open;
 mod place;
+mod remove;
+mod state;
+mod trust;
+mod view;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -28,12 +33,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub use create::SegmentOptions;
 pub use directory::{Entry, Kind, MAX_NAME, OBJECT_ALIGN, ObjectSpec};
 pub use error::SegmentError;
-pub use header::{FORMAT_VERSION, HEADER_LEN, HEADER_PAGE, Header, MAGIC};
+pub use header::{FORMAT_MINOR, FORMAT_VERSION, HEADER_LEN, HEADER_PAGE, Header, MAGIC, Origin};
+pub use open::parse;
 pub use place::{Place, default_directory};
+pub use view::{ObjectView, SegmentView};
 
 use crate::mapped::Mapped;
 use crate::memory::Area;
 use crate::participant::{Life, ParticipantId, Participants};
+use crate::segment::header::Access;
+use crate::segment::state::State;
 
 /// An open segment. Clones share it; the last one lets go.
 #[derive(Clone, Debug)]
@@ -44,15 +53,49 @@ pub struct Segment {
 #[derive(Debug)]
 struct Inner {
     mapped: Mapped,
-    /// Of the memory, or, where that has no descriptor, of the file of lock bytes.
-    file: OwnedFd,
-    path: Option<PathBuf>,
-    header: Header,
-    entries: Vec<Entry>,
+    parts: Parts,
     participants: Participants<Mapped>,
+    state: State<Mapped>,
     /// Our row, once we have joined.
     joined: Mutex<Option<ParticipantId>>,
     kinds: Mutex<Vec<Kind>>,
+}
+
+/// What is known of an open segment beside its memory.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// Of the memory, or, where that has no descriptor, of the file of lock bytes.
+    pub(crate) file: OwnedFd,
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) header: Header,
+    pub(crate) entries: Vec<Entry>,
+    /// What the user should know, and could do without.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Parts {
+    /// The place of the participant table.
+    fn table(&self) -> (usize, usize) {
+        (
+            self.header.participants_offset as usize,
+            self.header.participants as usize * crate::participant::ROW,
+        )
+    }
+
+    /// The entry of that name.
+    fn entry(&self, name: &str) -> Result<&Entry, SegmentError> {
+        self.entries
+            .iter()
+            .find(|entry| entry.name == name)
+            .ok_or_else(|| SegmentError::NoObject {
+                name: name.to_owned(),
+                names: self
+                    .entries
+                    .iter()
+                    .map(|entry| entry.name.clone())
+                    .collect(),
+            })
+    }
 }
 
 /// One object of an open segment.
@@ -70,35 +113,54 @@ impl Segment {
     ///
     /// Everything that makes it not exactly what this version of the format describes; nothing is changed then.
     pub fn open(place: impl Into<Place>) -> Result<Self, SegmentError> {
-        open::open(place.into())
+        SegmentOptions::new().open(place)
     }
 
-    /// Removes the name of a segment. Whoever has it open goes on using it.
+    /// Opens a segment that exists for reading only. It need not be writable, and may use features that this program does
+    /// not know, if they are of the kind that readers may ignore.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_read_only(place: impl Into<Place>) -> Result<SegmentView, SegmentError> {
+        SegmentOptions::new().open_read_only(place)
+    }
+
+    /// Removes the name of a segment. Whoever has it open goes on using it, and is told by [`check`](Self::check).
+    ///
+    /// # Errors
+    ///
+    /// [`SegmentError::NotFound`], and [`SegmentError::NoSegment`] for a file that is none: that is not ours to remove.
     pub fn unlink(place: impl Into<Place>) -> Result<(), SegmentError> {
-        open::unlink(place.into())
+        remove::unlink(place.into(), trust::Trust::default())
     }
 
-    pub(crate) fn assemble(
-        mapped: Mapped,
-        file: OwnedFd,
-        path: Option<PathBuf>,
-        header: Header,
-        entries: Vec<Entry>,
-    ) -> Result<Self, SegmentError> {
+    /// Makes a copy of a segment, such as a restored backup, a segment of its own: with a new identity, the same contents,
+    /// and one more adoption in its header. The file is replaced by a new one of the same name.
+    ///
+    /// Whoever calls this vouches that the original is gone, or that nobody will take the two for one.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), except [`SegmentError::Copied`]. A segment that is no copy is just opened.
+    pub fn adopt(place: impl Into<Place>) -> Result<Self, SegmentError> {
+        remove::adopt(place.into(), trust::Trust::default())
+    }
+
+    pub(crate) fn assemble(mapped: Mapped, parts: Parts) -> Result<Self, SegmentError> {
         let damaged = |_| SegmentError::damaged("its participant table lies outside the segment");
-        let offset = usize::try_from(header.participants_offset).unwrap_or(usize::MAX);
-        let len = header.participants as usize * crate::participant::ROW;
-        let area = Area::new(mapped.clone(), offset, len).map_err(damaged)?;
-        let participants = Participants::new(area).map_err(damaged)?;
+        let (at, len) = parts.table();
+        let participants = Area::new(mapped.clone(), at, len)
+            .and_then(Participants::new)
+            .map_err(damaged)?;
+        let state = State::new(&mapped).map_err(damaged)?;
         let (joined, kinds) = (Mutex::default(), Mutex::default());
         Ok(Self {
             inner: Arc::new(Inner {
                 mapped,
-                file,
-                path,
-                header,
-                entries,
+                parts,
                 participants,
+                state,
                 joined,
                 kinds,
             }),
@@ -107,39 +169,33 @@ impl Segment {
 
     /// What the header says.
     pub fn header(&self) -> &Header {
-        &self.inner.header
+        &self.inner.parts.header
     }
 
     /// The objects in the segment.
     pub fn entries(&self) -> &[Entry] {
-        &self.inner.entries
+        &self.inner.parts.entries
     }
 
     /// The file, if the segment has a name in a file system.
     pub fn path(&self) -> Option<&Path> {
-        self.inner.path.as_deref()
+        self.inner.parts.path.as_deref()
+    }
+
+    /// What the user should know and could do without: an odd file system, huge pages that could not be had.
+    pub fn warnings(&self) -> &[String] {
+        &self.inner.parts.warnings
     }
 
     /// The object of that name.
     pub fn object(&self, name: &str) -> Result<Object, SegmentError> {
-        let Some(entry) = self.inner.entries.iter().find(|entry| entry.name == name) else {
-            let names = self
-                .inner
-                .entries
-                .iter()
-                .map(|entry| entry.name.clone())
-                .collect();
-            return Err(SegmentError::NoObject {
-                name: name.to_owned(),
-                names,
-            });
-        };
+        let entry = self.inner.parts.entry(name)?.clone();
         let damaged = |_| SegmentError::damaged("an object lies outside the segment");
         let (at, len) = (entry.offset as usize, entry.len as usize);
         let area = Area::new(self.inner.mapped.clone(), at, len).map_err(damaged)?;
         Ok(Object {
             segment: self.clone(),
-            entry: entry.clone(),
+            entry,
             area,
         })
     }
@@ -150,23 +206,75 @@ impl Segment {
         self.inner.mapped.is_here()
     }
 
+    /// Whether all is well with the segment; to be asked when something takes unexpectedly long, for one. Makes a system
+    /// call.
+    ///
+    /// # Errors
+    ///
+    /// [`SegmentError::Forked`], [`SegmentError::CutShort`], [`SegmentError::SyncFailed`] or [`SegmentError::Replaced`], in this
+    /// order. All of them are for good.
+    pub fn check(&self) -> Result<(), SegmentError> {
+        let Inner {
+            mapped,
+            parts,
+            state,
+            ..
+        } = &*self.inner;
+        if !self.is_here() {
+            return Err(SegmentError::Forked);
+        }
+        state.check(mapped.mapping(), parts)
+    }
+
+    /// Writes the segment back to its file and waits. When this returns `Ok`, all that was stored before survives a power
+    /// cut, if the file is on a disk.
+    ///
+    /// # Errors
+    ///
+    /// [`SegmentError::SyncFailed`], now and at every later call of every process: the system forgets which bytes could
+    /// not be written, so that a later success would prove nothing.
+    pub fn sync(&self) -> Result<(), SegmentError> {
+        self.sync_range(0, self.inner.parts.header.total_len as usize)
+    }
+
+    fn sync_range(&self, at: usize, len: usize) -> Result<(), SegmentError> {
+        if !self.is_here() {
+            return Err(SegmentError::Forked);
+        }
+        self.inner.state.sync(self.inner.mapped.mapping(), at, len)
+    }
+
     /// The segment for the calling process, a forked child of the one that opened it. Handles inherited from the parent
     /// refuse to work; those made from what this returns do.
+    ///
+    /// # Errors
+    ///
+    /// What the system says when a descriptor is opened.
     pub fn rejoin(&self) -> Result<Self, SegmentError> {
-        let inner = &self.inner;
-        let file = inner.file.try_clone().map_err(|error| SegmentError::Io {
-            what: "copy the descriptor".into(),
+        let parts = &self.inner.parts;
+        let failed = |error| SegmentError::Io {
+            what: "open the inherited segment anew".into(),
             error,
-        })?;
-        let mapped = inner.mapped.attach_anew(open::reopen(&file)?);
-        // What the parent has learned is not copied: a thread that fork left behind may hold its lock.
-        Self::assemble(
-            mapped,
+        };
+        let file = parts.file.try_clone().map_err(failed)?;
+        let locks = place::reopen(&file, Access::ReadWrite).map_err(failed)?;
+        let mapped = self.inner.mapped.attach_anew(locks.into());
+        let parts = Parts {
             file,
-            inner.path.clone(),
-            inner.header.clone(),
-            inner.entries.clone(),
-        )
+            path: parts.path.clone(),
+            header: parts.header.clone(),
+            entries: parts.entries.clone(),
+            warnings: parts.warnings.clone(),
+        };
+        let anew = Self::assemble(mapped, parts)?;
+        anew.learn(
+            &self
+                .inner
+                .kinds
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        Ok(anew)
     }
 
     /// Tells the segment how kinds of objects clear up after the dead. Known tags are left alone.
@@ -231,7 +339,7 @@ impl Segment {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let mut complete = true;
-        for entry in &self.inner.entries {
+        for entry in &self.inner.parts.entries {
             let area = Area::new(
                 self.inner.mapped.clone(),
                 entry.offset as usize,
@@ -249,7 +357,7 @@ impl Segment {
 impl AsFd for Segment {
     /// The descriptor of the memory, to be passed to other processes. Of anonymous memory, that of its lock bytes.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inner.file.as_fd()
+        self.inner.parts.file.as_fd()
     }
 }
 
@@ -284,26 +392,47 @@ impl Object {
         &self.area
     }
 
+    /// Writes the object back to the file of the segment and waits; as [`Segment::sync`], for the pages it lies on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Segment::sync`].
+    pub fn sync(&self) -> Result<(), SegmentError> {
+        self.segment
+            .sync_range(self.entry.offset as usize, self.entry.len as usize)
+    }
+
     /// Checks that the object is of the kind, version and element layout that the caller expects.
     pub fn expect(&self, kind: [u8; 8], version: u32, schema: &str) -> Result<(), SegmentError> {
-        let entry = &self.entry;
-        if entry.kind != kind {
+        self.entry.expect(kind, version, schema)
+    }
+}
+
+impl Entry {
+    /// Checks that the object is of the kind, version and element layout that the caller expects.
+    pub(crate) fn expect(
+        &self,
+        kind: [u8; 8],
+        version: u32,
+        schema: &str,
+    ) -> Result<(), SegmentError> {
+        if self.kind != kind {
             return Err(SegmentError::OtherKind {
-                name: entry.name.clone(),
-                found: directory::tag_text(&entry.kind),
+                name: self.name.clone(),
+                found: directory::tag_text(&self.kind),
                 expected: directory::tag_text(&kind),
             });
         }
-        if entry.version != version {
+        if self.version != version {
             return Err(SegmentError::OtherVersion {
-                found: entry.version,
+                found: self.version,
                 expected: version,
             });
         }
-        if entry.schema != schema {
+        if self.schema != schema {
             return Err(SegmentError::OtherLayout {
-                name: entry.name.clone(),
-                differences: crate::layout::differences(schema, &entry.schema),
+                name: self.name.clone(),
+                differences: crate::layout::differences(schema, &self.schema),
             });
         }
         Ok(())

@@ -2,141 +2,163 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::{AtFlags, Mode, OFlags, unlinkat};
-use rustix::io::Errno;
 
 use crate::MapOptions;
 use crate::mapped::Mapped;
 use crate::segment::directory::{self, ENTRY_LEN, Entry};
-use crate::segment::header::{HEADER_LEN, HEADER_PAGE, Header};
-use crate::segment::place::{Place, Spot};
-use crate::segment::{Segment, SegmentError};
+use crate::segment::header::{Access, HEADER_LEN, HEADER_PAGE, Header};
+use crate::segment::place::{Place, Spot, reopen};
+use crate::segment::trust::{self, Trust};
+use crate::segment::{Parts, Segment, SegmentError, SegmentView};
 
 /// Opens what is at `place`.
-pub(crate) fn open(place: Place) -> Result<Segment, SegmentError> {
-    let spot = match place {
-        Place::Name(name) => Spot::named(&name, false)?,
-        Place::Path(path) => Spot::at(&path)?,
-        Place::Fd(file) => return attach(file, None),
-        Place::Memfd(_) | Place::Anonymous => {
-            return Err(SegmentError::BadName {
-                name: place.to_string(),
-                fault: "it has no name to be found by; pass its descriptor, or fork",
-            });
-        }
-    };
-    open_spot(&spot)
+pub(crate) fn open(place: Place, trust: Trust) -> Result<Segment, SegmentError> {
+    let (file, path) = find(place, trust, Access::ReadWrite)?;
+    let (mapped, parts) = attach(file, path, Access::ReadWrite)?;
+    Segment::assemble(mapped, parts)
+}
+
+/// Opens what is at `place`, for reading only.
+pub(crate) fn open_read_only(place: Place, trust: Trust) -> Result<SegmentView, SegmentError> {
+    let (file, path) = find(place, trust, Access::ReadOnly)?;
+    let (mapped, parts) = attach(file, path, Access::ReadOnly)?;
+    SegmentView::assemble(mapped, parts)
 }
 
 pub(crate) fn open_spot(spot: &Spot) -> Result<Segment, SegmentError> {
-    let file = match spot.open(OFlags::RDWR) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(SegmentError::NotFound {
-                path: spot.path.clone(),
-            });
+    let file = spot.open(Access::ReadWrite)?;
+    let (mapped, parts) = attach(file, Some(spot.path.clone()), Access::ReadWrite)?;
+    Segment::assemble(mapped, parts)
+}
+
+/// The file at `place`, if it may be trusted.
+fn find(
+    place: Place,
+    trust: Trust,
+    access: Access,
+) -> Result<(File, Option<PathBuf>), SegmentError> {
+    match Spot::find(place, trust, false)? {
+        Ok(spot) => Ok((spot.open(access)?, Some(spot.path))),
+        Err(Place::Fd(file)) => {
+            let file = File::from(file);
+            trust::check_received(&file, &trust, &shown(&file))?;
+            Ok((file, None))
         }
-        Err(error) => return Err(SegmentError::io("open", &spot.path, error)),
+        Err(place) => Err(SegmentError::BadName {
+            name: place.to_string(),
+            fault: "it has no name to be found by; pass its descriptor, or fork",
+        }),
+    }
+}
+
+/// How messages name a file that came without a name.
+fn shown(file: &File) -> PathBuf {
+    format!("descriptor {}", file.as_raw_fd()).into()
+}
+
+/// Checks what the file holds, and maps it.
+fn attach(
+    file: File,
+    path: Option<PathBuf>,
+    access: Access,
+) -> Result<(Mapped, Parts), SegmentError> {
+    let shown = path.clone().unwrap_or_else(|| shown(&file));
+    let (header, entries) = read_file(&file, &shown, access)?;
+    if let Some(fault) = trust::copied(&header.origin, &trust::origin(&file)) {
+        return Err(SegmentError::Copied { path: shown, fault });
+    }
+    let options = MapOptions::new().len(header.total_len as usize);
+    let options = if access == Access::ReadOnly {
+        options.read_only()
+    } else {
+        options
     };
-    attach(file, Some(spot.path.clone()))
+    let mapping = options.map_file(&file)?;
+    let locks = reopen(&file, access)
+        .map_err(|error| SegmentError::io("open a second time", &shown, error))?;
+    let warnings = path
+        .as_ref()
+        .and_then(|path| trust::file_system_warning(&file, path))
+        .into_iter()
+        .collect();
+    Ok((
+        Mapped::new(mapping, locks.into()),
+        Parts {
+            file: file.into(),
+            path,
+            header,
+            entries,
+            warnings,
+        },
+    ))
 }
 
-/// Removes the name at `place`.
-pub(crate) fn unlink(place: Place) -> Result<(), SegmentError> {
-    let spot = match place {
-        Place::Name(name) => Spot::named(&name, false)?,
-        Place::Path(path) => Spot::at(&path)?,
-        Place::Fd(_) | Place::Memfd(_) | Place::Anonymous => return Ok(()),
-    };
-    match unlinkat(&spot.directory, spot.name.as_str(), AtFlags::empty()) {
-        Ok(()) => Ok(()),
-        Err(Errno::NOENT) => Err(SegmentError::NotFound { path: spot.path }),
-        Err(error) => Err(SegmentError::io("remove", &spot.path, error)),
-    }
+/// Reads and checks what a file says of itself.
+pub(crate) fn read_file(
+    file: &File,
+    shown: &Path,
+    access: Access,
+) -> Result<(Header, Vec<Entry>), SegmentError> {
+    let failed = |error| SegmentError::io("read", shown, error);
+    let len = file.metadata().map_err(failed)?.len();
+    read(len, access, |into, at| match file.read_exact_at(into, at) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            let found = file.metadata().map_err(failed)?.len();
+            Err(SegmentError::WrongSize {
+                found,
+                expected: len,
+            })
+        }
+        other => other.map_err(failed),
+    })
 }
 
-/// Checks the file and maps it.
-fn attach(file: OwnedFd, path: Option<PathBuf>) -> Result<Segment, SegmentError> {
-    let file = File::from(file);
-    let shown = path
-        .clone()
-        .unwrap_or_else(|| format!("descriptor {}", file.as_raw_fd()).into());
-    let len = trusted_len(&file, &shown)?;
-    let (header, entries) = read(&file, len, &shown)?;
-    let mapping = MapOptions::new()
-        .len(len as usize)
-        .map_file(&file)
-        .map_err(|error| SegmentError::io("map", &shown, error))?;
-    let locks = reopen(&file)?;
-    Segment::assemble(
-        Mapped::new(mapping, locks),
-        file.into(),
-        path,
-        header,
-        entries,
-    )
+/// Reads and checks what the bytes of a whole segment say of themselves: a backup, say, or a core dump. Whether they are a
+/// copy does not matter.
+///
+/// # Errors
+///
+/// As [`Segment::open_read_only`].
+pub fn parse(bytes: &[u8]) -> Result<(Header, Vec<Entry>), SegmentError> {
+    let len = bytes.len() as u64;
+    read(len, Access::ReadOnly, |into, at| {
+        let at = usize::try_from(at).unwrap_or(usize::MAX);
+        let from = at
+            .checked_add(into.len())
+            .and_then(|end| bytes.get(at..end));
+        into.copy_from_slice(from.ok_or(SegmentError::WrongSize {
+            found: len,
+            expected: len,
+        })?);
+        Ok(())
+    })
 }
 
-/// The size of a file that can be a segment.
-fn trusted_len(file: &File, shown: &Path) -> Result<u64, SegmentError> {
-    let metadata = file
-        .metadata()
-        .map_err(|error| SegmentError::io("examine", shown, error))?;
-    let fault = |fault: String| SegmentError::NotTrusted {
-        path: shown.to_owned(),
-        fault,
-    };
-    if !metadata.is_file() {
-        return Err(fault("it is not a regular file".into()));
-    }
-    let user = rustix::process::geteuid().as_raw();
-    if metadata.uid() != user && user != 0 {
-        return Err(fault(format!(
-            "it belongs to user {}, not to {user}",
-            metadata.uid()
-        )));
-    }
-    if metadata.mode() & 0o002 != 0 {
-        return Err(fault(format!(
-            "anybody may write to it (mode {:04o})",
-            metadata.mode() & 0o7777
-        )));
-    }
-    Ok(metadata.len())
-}
-
-/// Reads and checks header, directory and schema, by copies, in the order that gives each kind of damage its own error.
-fn read(file: &File, len: u64, shown: &Path) -> Result<(Header, Vec<Entry>), SegmentError> {
+/// Copies header, directory and schema out by `copy`, each once, and checks them in the order that gives each kind of
+/// damage its own error.
+fn read(
+    len: u64,
+    access: Access,
+    copy: impl Fn(&mut [u8], u64) -> Result<(), SegmentError>,
+) -> Result<(Header, Vec<Entry>), SegmentError> {
     if len < HEADER_PAGE as u64 {
         return Err(SegmentError::TooShort {
             found: len,
             expected: HEADER_PAGE as u64,
         });
     }
-    let failed = |error| SegmentError::io("read", shown, error);
     let mut page = [0; HEADER_LEN];
-    file.read_exact_at(&mut page, 0).map_err(failed)?;
-    let header = Header::decode(&page, len)?;
+    copy(&mut page, 0)?;
+    let header = Header::decode(&page, len, access)?;
     let directory_len = header.objects as usize * ENTRY_LEN;
-    let mut rest = vec![0; directory_len];
-    file.read_exact_at(&mut rest, header.directory_offset)
-        .map_err(failed)?;
-    let mut schema = vec![0; header.schema_len as usize];
-    file.read_exact_at(&mut schema, header.schema_offset)
-        .map_err(failed)?;
-    rest.extend_from_slice(&schema);
-    header.verify(&page, &rest, len)?;
-    let entries = directory::decode(&rest[..directory_len], &schema, header.total_len)?;
+    // Both are bounded by `decode`.
+    let mut contents = vec![0; directory_len + header.schema_len as usize];
+    copy(&mut contents, header.directory_offset)?;
+    header.verify_contents(&contents)?;
+    let (directory, schema) = contents.split_at(directory_len);
+    let entries = directory::decode(directory, schema, &header)?;
     Ok((header, entries))
-}
-
-/// A file description of our own for the file, so that its locks are ours alone.
-pub(crate) fn reopen(file: &impl AsFd) -> Result<OwnedFd, SegmentError> {
-    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()));
-    rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|error| SegmentError::io("reopen (is /proc mounted?)", &path, error))
 }

@@ -1,5 +1,6 @@
 //! One function per system call, without policy.
 
+pub(crate) mod file_system;
 pub(crate) mod futex;
 pub(crate) mod lock;
 pub(crate) mod membarrier;
