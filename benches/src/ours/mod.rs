@@ -1,0 +1,3 @@
+//! This project's rings.
+
+pub mod spsc;

@@ -1,0 +1,166 @@
+//! Groups of real processes: forked, pinned, started together, and ended with whoever made them.
+//!
+//! # Safety
+//!
+//! The caller of [`run`] has one thread, so a forked child may do whatever its parent could.
+#![allow(unsafe_code)]
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use ipc_core::Mapped;
+use ipc_core::memory::Word64;
+use ipc_core::segment::{ObjectSpec, Place, SegmentOptions};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+
+/// How long a group may take before it is killed and reported as stuck.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The CPUs that this process may use, in order.
+pub fn cpus() -> Vec<usize> {
+    let set = sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
+    (0..CpuSet::count())
+        .filter(|cpu| set.is_set(*cpu).unwrap_or(false))
+        .collect()
+}
+
+/// Pins the calling thread to one CPU.
+pub fn pin(cpu: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("cannot pin to CPU {cpu}"))
+}
+
+/// What a process of a group reports: named by position.
+const RESULTS: usize = 16;
+
+/// One process of a group.
+pub struct Member {
+    /// Its number in the group, from 0.
+    pub rank: usize,
+    size: usize,
+    arrived: Word64<Mapped>,
+    results: Vec<Word64<Mapped>>,
+}
+
+impl Member {
+    /// Waits until every process of the group has come here. Polls, so that all leave within a hop of each other.
+    pub fn barrier(&self) {
+        let turn = self.arrived.add(1, AcqRel) / self.size as u64;
+        let mut polls = 0_u32;
+        while self.arrived.load(Acquire) / (self.size as u64) <= turn {
+            polls = polls.wrapping_add(1);
+            // Where there are more processes than CPUs, the others need theirs.
+            if polls.is_multiple_of(4096) {
+                std::thread::yield_now()
+            } else {
+                std::hint::spin_loop()
+            }
+        }
+    }
+
+    /// Leaves a number for the parent.
+    pub fn report(&self, at: usize, value: u64) {
+        self.results[at].store(value, Relaxed);
+    }
+}
+
+/// Runs `body` in one process for each entry of `places`, pinned to that CPU, and gives what each reported.
+///
+/// # Errors
+///
+/// If one fails, panics, is killed, or if they are not all done within a minute; the others are killed then.
+pub fn run(places: &[usize], body: impl Fn(&Member) -> Result<()>) -> Result<Vec<[u64; RESULTS]>> {
+    let words = 1 + places.len() * RESULTS;
+    let spec = ObjectSpec {
+        kind: *b"control\0",
+        version: 1,
+        len: words * 8,
+        schema: String::new(),
+        parameters: [0; 2],
+    };
+    let control = SegmentOptions::new()
+        .object("control", spec)
+        .create(Place::Anonymous)?
+        .object("control")?;
+    let word = |index: usize| control.area().word64(index * 8);
+    let member = |rank: usize| -> Result<Member> {
+        let results = (0..RESULTS)
+            .map(|at| word(1 + rank * RESULTS + at))
+            .collect::<Result<_, _>>()?;
+        Ok(Member {
+            rank,
+            size: places.len(),
+            arrived: word(0)?,
+            results,
+        })
+    };
+    let members = (0..places.len()).map(member).collect::<Result<Vec<_>>>()?;
+    let mut children = Vec::new();
+    for (member, cpu) in members.iter().zip(places) {
+        // SAFETY: this process has one thread (see the head of this file).
+        match unsafe { fork() } {
+            Ok(ForkResult::Parent { child }) => children.push(child),
+            Ok(ForkResult::Child) => serve(member, *cpu, &body),
+            Err(error) => {
+                end(&children);
+                return Err(error).context("cannot fork");
+            }
+        }
+    }
+    let outcome = reap(&mut children);
+    end(&children);
+    outcome?;
+    Ok(members
+        .iter()
+        .map(|member| std::array::from_fn(|at| member.results[at].load(Acquire)))
+        .collect())
+}
+
+fn serve(member: &Member, cpu: usize, body: &impl Fn(&Member) -> Result<()>) -> ! {
+    // A child without its parent would measure for nobody.
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    let work = || pin(cpu).and_then(|()| body(member));
+    let code = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+        Ok(Ok(())) => 0,
+        Ok(Err(error)) => {
+            eprintln!("process {} of the group failed: {error:#}", member.rank);
+            1
+        }
+        Err(_) => 101,
+    };
+    // SAFETY: ends the child without running what belongs to the parent.
+    unsafe { libc::_exit(code) }
+}
+
+/// Waits for all children; those that have ended are taken from the list.
+fn reap(children: &mut Vec<Pid>) -> Result<()> {
+    let start = Instant::now();
+    while let Some(child) = children.last().copied() {
+        match waitpid(child, Some(WaitPidFlag::WNOHANG))? {
+            WaitStatus::StillAlive if start.elapsed() > LIMIT => {
+                bail!("a group was not done after {LIMIT:?}")
+            }
+            WaitStatus::StillAlive => std::thread::sleep(Duration::from_micros(200)),
+            WaitStatus::Exited(_, 0) => {
+                children.pop();
+            }
+            status => {
+                children.pop();
+                bail!("a process of the group ended with {status:?}");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn end(children: &[Pid]) {
+    for child in children {
+        let _ = kill(*child, Signal::SIGKILL);
+        let _ = waitpid(*child, None);
+    }
+}
