@@ -22,7 +22,6 @@
 //! calls; it allocates nothing and takes no lock. It replaces pages only inside registered ranges, whose owner keeps them
 //! mapped until the slot is given back.
 #![allow(unsafe_code)]
-#![allow(dead_code)]
 
 use std::{
     io,
@@ -58,9 +57,12 @@ impl Guard {
         self.slot.poisoned.load(Relaxed)
     }
 
-    /// Carries the mark over to the guard of a range that was part of this one.
-    pub(crate) fn poison(&self) {
-        self.slot.poisoned.store(true, Relaxed);
+    /// Watches over a range that was part of this one, with the same mark.
+    pub(crate) fn part(&self, range: Range<usize>) -> Guard {
+        let slot = RANGES.take();
+        slot.set(range, self.slot.page.load(Relaxed));
+        slot.poisoned.store(self.is_poisoned(), Relaxed);
+        Guard { slot }
     }
 }
 

@@ -9,7 +9,6 @@
 //! `start..start + len` is mapped, and by nobody but us, from construction to drop. Every call below works on whole pages
 //! inside this range, which `bytes_at` asserts.
 #![allow(unsafe_code)]
-#![allow(dead_code)]
 
 use std::{
     ffi::c_void,
@@ -173,6 +172,25 @@ impl Area {
         )
     }
 
+    /// One area of two, of which the second begins where the first ends.
+    pub(super) fn join(self, next: Area) -> Area {
+        if self.len == 0 {
+            return next;
+        }
+        if next.len > 0 {
+            assert_eq!(
+                self.start.addr().get() + self.len,
+                next.start.addr().get(),
+                "the areas do not touch"
+            );
+        }
+        let (first, next) = (ManuallyDrop::new(self), ManuallyDrop::new(next));
+        Area {
+            start: first.start,
+            len: first.len + next.len,
+        }
+    }
+
     /// Unmaps it, and reports what a drop would swallow.
     pub(super) fn unmap(self) -> io::Result<()> {
         let area = ManuallyDrop::new(self);
@@ -191,9 +209,10 @@ impl Area {
         self.start
     }
 
-    pub(super) fn addresses(&self) -> Range<usize> {
+    /// The addresses of a range.
+    pub(super) fn addresses(&self, range: &Range<usize>) -> Range<usize> {
         let start = self.start.addr().get();
-        start..start + self.len
+        start + range.start..start + range.end
     }
 
     pub(super) fn protect(&mut self, range: Range<usize>, access: Access) -> io::Result<()> {

@@ -28,7 +28,6 @@
 //! `start..start + len` lies inside the body, which is mapped as `access` says for as long as the mapping lives. Bytes are
 //! reached through `copy` alone or as atomics, so that others may change them at any moment.
 #![allow(unsafe_code)]
-#![allow(dead_code)]
 
 use std::{
     fmt, io,
@@ -46,16 +45,25 @@ use area::Area;
 use crate::{copy, fault::Guard, sys::mm};
 
 mod area;
+mod check;
 mod error;
 mod limits;
 mod options;
+mod place;
+mod private;
 mod range;
+mod resize;
+mod secret;
 mod space;
 
 pub use error::{Kept, MapError};
 pub use limits::{Overcommit, huge_page_size, overcommit, page_size};
 pub use options::MapOptions;
+pub use place::Reservation;
+pub use private::{FrozenMapping, PrivateMapping};
 pub use range::{Advice, Residency, Sync, lock_all, unlock_all};
+pub use resize::Resize;
+pub use secret::SecretBuffer;
 pub(crate) use space::reserve;
 
 /// Memory mapped into this process.
@@ -69,15 +77,21 @@ pub struct Mapping {
     area: Area,
     /// The pages that were asked for, as offsets in the area.
     body: Range<usize>,
+    /// How many bytes of guard pages end the area.
+    fence: usize,
     /// The first byte, as an offset in the area: beyond the first of the body where the file's offset is off a page.
     first: usize,
     len: usize,
+    /// The size of its pages, in bytes.
+    unit: usize,
+    /// Shared or private, and whether swap is reserved: for pages that come later.
+    flags: mm::MapFlags,
     access: Access,
     shared: bool,
     /// What the pages are of; `None` when they are anonymous.
     file: Option<Arc<File>>,
     /// Where in the file the body begins.
-    file_offset: u64,
+    offset: u64,
     /// Watches for missing pages, where somebody could take them away.
     guard: Option<Guard>,
     huge: HugePages,
@@ -93,13 +107,14 @@ pub struct Mapping {
 const KEPT_FROM_CHILDREN: u8 = 1;
 /// The kernel may take the bytes away and give zeros, at any time.
 const FREED: u8 = 2;
+/// The mapping was put together of pieces, and does not grow.
+const PIECES: u8 = 4;
 
 /// The file of a mapping: its name for messages, and the descriptor if it is kept.
 #[derive(Debug)]
 struct File {
     name: String,
     descriptor: Option<OwnedFd>,
-    memfd: bool,
 }
 
 /// What may be done with the bytes of a mapping.

@@ -1,9 +1,9 @@
 //! How to map: the options, the checks that need no system call to fail, and the calls that map.
 
 use std::{
-    fs, io,
+    io,
     ops::Range,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd},
     sync::{
         Arc,
         atomic::{AtomicI32, AtomicU8, AtomicU32},
@@ -11,13 +11,14 @@ use std::{
 };
 
 use rustix::{
-    fs::{FileType, MemfdFlags, OFlags, fcntl_getfl, fstat, fstatfs, ftruncate, memfd_create},
+    fs::{MemfdFlags, ftruncate, memfd_create},
     io::fcntl_dupfd_cloexec,
 };
 
 use super::{
     Access, File, HugePages, MapError, Mapping,
     area::{Area, Backing},
+    check::{Checked, neighbour},
     huge_page_size, limits, page_size, space,
 };
 use crate::{fault::Guard, sys::mm};
@@ -38,21 +39,21 @@ use crate::{fault::Guard, sys::mm};
 #[derive(Clone, Debug)]
 #[must_use = "options map nothing before map_file, map_anonymous or map_memfd is called"]
 pub struct MapOptions {
-    len: Option<usize>,
-    offset: u64,
-    any_offset: bool,
+    pub(super) len: Option<usize>,
+    pub(super) offset: u64,
+    pub(super) any_offset: bool,
     pub(super) access: Access,
     pub(super) shared: bool,
     populate: bool,
     lock: bool,
-    no_reserve: bool,
+    pub(super) no_reserve: bool,
     huge: bool,
     guard_pages: bool,
     room: usize,
-    align: usize,
-    at: Option<usize>,
+    pub(super) align: usize,
+    pub(super) at: Option<usize>,
     keep_file: bool,
-    extend: bool,
+    pub(super) extend: bool,
 }
 
 impl Default for MapOptions {
@@ -205,94 +206,19 @@ impl MapOptions {
     /// offset off the page, a range past the end of the file. Otherwise what the kernel says.
     pub fn map_file(&self, file: &impl AsFd) -> Result<Mapping, MapError> {
         let fd = file.as_fd();
-        let name = name_of(fd);
-        let flags = fcntl_getfl(fd).map_err(|error| space::os("fcntl", &name, error))?;
-        let mode = flags & OFlags::RWMODE;
-        if flags.contains(OFlags::PATH) {
-            return Err(MapError::NotMappable {
-                file: name,
-                what: "open for its path only (O_PATH)",
-            });
-        }
-        if mode == OFlags::WRONLY {
-            return Err(MapError::WriteOnly { file: name });
-        }
-        if mode == OFlags::RDONLY
-            && (self.extend || self.shared && self.access == Access::ReadWrite)
-        {
-            return Err(MapError::ReadOnlyFile { file: name });
-        }
-        let stat = fstat(fd).map_err(|error| space::os("fstat", &name, error))?;
-        let not_mappable = |what| {
-            Err(MapError::NotMappable {
-                file: name.clone(),
-                what,
-            })
-        };
-        let regular = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => true,
-            FileType::CharacterDevice | FileType::BlockDevice => false,
-            FileType::Directory => return not_mappable("a directory"),
-            FileType::Fifo => return not_mappable("a pipe"),
-            FileType::Socket => return not_mappable("a socket"),
-            _ => return not_mappable("neither a regular file nor a device"),
-        };
-        let page = page_size() as u64;
-        let skew = self.offset % page;
-        if skew != 0 && !self.any_offset {
-            return Err(MapError::OffsetOffPage {
-                offset: self.offset,
-                page,
-                below: self.offset - skew,
-            });
-        }
-        let mut size = stat.st_size as u64;
-        let len = match self.len {
-            Some(0) => return Err(MapError::ZeroLength),
-            Some(len) => len as u64,
-            None if regular => size
-                .checked_sub(self.offset)
-                .ok_or_else(|| MapError::PastEnd {
-                    file: name.clone(),
-                    size,
-                    offset: self.offset,
-                    len: 0,
-                })?,
-            None => return Err(MapError::NoLength),
-        };
-        let end = self
-            .offset
-            .checked_add(len)
-            .ok_or(MapError::TooLong { len })?;
-        if self.extend && regular && end > size {
-            space::reserve(&fd, end, &name)?;
-            size = end;
-        }
-        // Hugetlbfs, whose magic number this is, has pages of its own size.
-        let unit = fstatfs(fd)
-            .ok()
-            .filter(|fs| fs.f_type as u64 == 0x9584_58F6)
-            .map_or(page, |fs| fs.f_bsize as u64);
-        if regular && end > size.checked_next_multiple_of(unit).unwrap_or(u64::MAX) {
-            return Err(MapError::PastEnd {
-                file: name,
-                size,
-                offset: self.offset,
-                len,
-            });
-        }
-        let len = usize::try_from(len).map_err(|_| MapError::TooLong { len })?;
+        let Checked {
+            name,
+            len,
+            skew,
+            unit,
+        } = self.check_file(fd)?;
         let descriptor = if self.keep_file {
             Some(fcntl_dupfd_cloexec(fd, 0).map_err(|error| space::os("fcntl", &name, error))?)
         } else {
             None
         };
-        let file = Arc::new(File {
-            name,
-            descriptor,
-            memfd: false,
-        });
-        self.map(len, skew as usize, unit as usize, Some(&file), Some(fd))
+        let file = Arc::new(File { name, descriptor });
+        self.map(len, skew, unit, Some(&file), Some(fd))
     }
 
     /// Maps memory that belongs to no file and is zero at first: shared with forked children, or private.
@@ -358,7 +284,6 @@ impl MapOptions {
         let file = Arc::new(File {
             name: label,
             descriptor: Some(fd),
-            memfd: true,
         });
         self.map(
             len,
@@ -422,8 +347,7 @@ impl MapOptions {
             let (area, body) = self.lay(bytes, unit, backing)?;
             (area, body, unit)
         };
-        let addresses =
-            area.start().addr().get() + body.start..area.start().addr().get() + body.end;
+        let addresses = area.addresses(&body);
         // Anonymous memory of ordinary pages cannot be cut short: without memory the process is ended by other means.
         let guard = if file.is_some() && len > 0 || matches!(huge, HugePages::Reserved(_)) {
             Some(
@@ -433,15 +357,19 @@ impl MapOptions {
         } else {
             None
         };
+        let fence = if self.guard_pages && len > 0 { unit } else { 0 };
         let mut mapping = Mapping {
             first: body.start + skew,
             area,
             body,
+            fence,
             len,
             access: self.access,
             shared: self.shared,
             file: file.cloned(),
-            file_offset: offset,
+            offset,
+            unit,
+            flags: self.flags(),
             guard,
             huge,
             unusual: AtomicU8::new(0),
@@ -469,17 +397,7 @@ impl MapOptions {
         unit: usize,
         backing: Backing<'_>,
     ) -> Result<(Area, Range<usize>), MapError> {
-        let mut flags = if self.shared {
-            mm::MapFlags::SHARED
-        } else {
-            mm::MapFlags::PRIVATE
-        };
-        if self.no_reserve {
-            flags |= mm::MapFlags::NORESERVE;
-        }
-        if self.populate {
-            flags |= mm::MapFlags::POPULATE;
-        }
+        let flags = self.flags_now();
         let fence = if self.guard_pages { unit } else { 0 };
         let failed = |source: io::Error| match self.at {
             Some(at)
@@ -531,15 +449,7 @@ impl MapOptions {
         let bytes = bytes
             .checked_next_multiple_of(size)
             .ok_or("the length does not fit")?;
-        let mut flags = if self.shared {
-            mm::MapFlags::SHARED
-        } else {
-            mm::MapFlags::PRIVATE
-        };
-        flags |= mm::MapFlags::HUGETLB;
-        if self.populate {
-            flags |= mm::MapFlags::POPULATE;
-        }
+        let flags = self.flags_now() | mm::MapFlags::HUGETLB;
         match Area::map(bytes, None, self.access, flags, Backing::Anonymous) {
             Ok(area) => Ok((area, size)),
             Err(error) => Err(format!(
@@ -549,37 +459,26 @@ impl MapOptions {
         }
     }
 
-    /// Whether address and alignment are such as a mapping can have.
-    fn check_place(&self) -> Result<(), MapError> {
-        let page = page_size();
-        if let Some(at) = self.at {
-            if at % page != 0 {
-                return Err(MapError::OffPage {
-                    what: "address",
-                    value: at,
-                    page,
-                });
-            }
-            if self.align > page {
-                return Err(MapError::Options(
-                    ".at() and .align() contradict each other: leave one away",
-                ));
-            }
+    /// The flags for all pages of the mapping, whenever they come.
+    pub(super) fn flags(&self) -> mm::MapFlags {
+        let mut flags = if self.shared {
+            mm::MapFlags::SHARED
+        } else {
+            mm::MapFlags::PRIVATE
+        };
+        if self.no_reserve {
+            flags |= mm::MapFlags::NORESERVE;
         }
-        if self.align != 0 {
-            let why = if !self.align.is_power_of_two() {
-                "it is not a power of two"
-            } else if self.align % size_of::<usize>() != 0 {
-                "it is not a multiple of the size of a pointer"
-            } else {
-                return Ok(());
-            };
-            return Err(MapError::BadAlign {
-                align: self.align,
-                why,
-            });
+        flags
+    }
+
+    /// The flags for the pages that are mapped now.
+    pub(super) fn flags_now(&self) -> mm::MapFlags {
+        if self.populate {
+            self.flags() | mm::MapFlags::POPULATE
+        } else {
+            self.flags()
         }
-        Ok(())
     }
 }
 
@@ -594,29 +493,4 @@ fn transparent(mapping: &Mapping, reason: String) -> HugePages {
             "{reason}; and the kernel offers no others: {error}"
         )),
     }
-}
-
-/// The name of an open file, for messages.
-fn name_of(fd: BorrowedFd<'_>) -> String {
-    match fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())) {
-        Ok(path) => path.display().to_string(),
-        Err(_) => format!("file descriptor {}", fd.as_raw_fd()),
-    }
-}
-
-/// The first line of `/proc/self/maps` that shares addresses with a range.
-fn neighbour(start: usize, len: usize) -> String {
-    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let overlaps = |line: &&str| {
-        let (from, to) = line
-            .split_once(' ')
-            .and_then(|(range, _)| range.split_once('-'))
-            .unwrap_or_default();
-        let number = |text| usize::from_str_radix(text, 16).unwrap_or(0);
-        number(from) < start.saturating_add(len) && start < number(to)
-    };
-    maps.lines().find(overlaps).map_or_else(
-        || "something".into(),
-        |line| line.split_whitespace().collect::<Vec<_>>().join(" "),
-    )
 }

@@ -196,6 +196,9 @@ impl Mapping {
                 self.process.store(std::process::id(), Relaxed);
                 self.unusual.fetch_or(KEPT_FROM_CHILDREN, Relaxed);
             }
+            Advice::DoFork if pages == self.body => {
+                self.unusual.fetch_and(!KEPT_FROM_CHILDREN, Relaxed);
+            }
             Advice::Free => {
                 self.unusual.fetch_or(FREED, Relaxed);
             }
