@@ -138,6 +138,12 @@ pub(super) fn lock_refused(asked: usize, source: io::Error) -> MapError {
     }
 }
 
+/// The memory that is to be had without taking it from others, swap included, in bytes.
+pub(super) fn available_memory() -> Option<u64> {
+    let memory = kibibytes("/proc/meminfo", "MemAvailable:")?;
+    Some(memory + kibibytes("/proc/meminfo", "SwapFree:").unwrap_or(0))
+}
+
 /// How much this process has mapped, in bytes.
 pub(super) fn mapped_bytes() -> usize {
     kibibytes("/proc/self/status", "VmSize:")

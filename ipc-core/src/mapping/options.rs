@@ -247,7 +247,7 @@ impl MapOptions {
                     mapping.huge = HugePages::Reserved(size);
                     return Ok(mapping);
                 }
-                Err(error) => Some(error.to_string()),
+                Err(error) => Some(format!("{error}; see vm.nr_hugepages")),
             },
             None => Some("this machine has no huge pages".into()),
         };

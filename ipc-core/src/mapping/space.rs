@@ -14,7 +14,7 @@ use rustix::{
     process::{Resource, getrlimit},
 };
 
-use super::MapError;
+use super::{MapError, limits};
 
 /// The smallest piece that is tried when signals keep interrupting.
 const SMALLEST: u64 = 64 << 10;
@@ -43,6 +43,15 @@ pub(crate) fn reserve(file: &impl AsFd, len: u64, path: &str) -> Result<(), MapE
             path: path.into(),
             asked: len,
             limit,
+        });
+    }
+    // The file system of memory files has no size of its own: it would take memory until the kernel ends processes.
+    let unlimited = fstatvfs(file).is_ok_and(|fs| fs.f_blocks == 0);
+    if let Some(free) = limits::available_memory().filter(|free| unlimited && len > *free) {
+        return Err(MapError::NoSpace {
+            path: path.into(),
+            asked: len,
+            free,
         });
     }
     let before = fstat(file).map_err(|error| os("fstat", error))?.st_size as u64;
