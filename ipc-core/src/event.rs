@@ -106,6 +106,13 @@ impl<M: Memory> Event<M> {
     /// Tells up to `count` waiters that something was published just before. Makes no system call when nobody sleeps.
     #[inline]
     pub fn notify(&self, count: u32) {
+        self.notify_by(|| count);
+    }
+
+    /// As [`notify`](Self::notify), where it takes a look to know how many may go on. It is taken only if somebody
+    /// sleeps, and after the fence, so it sees whatever a sleeper that was refused has seen.
+    #[inline]
+    pub fn notify_by(&self, count: impl FnOnce() -> u32) {
         // ORDERING: Relaxed; the file's head argues for it, case STREAMING.
         if self.registered && self.word.load(Relaxed) & STREAMING != 0 {
             return;
@@ -113,7 +120,7 @@ impl<M: Memory> Event<M> {
         // ORDERING: pairs with the fence in `prepare` (P2 with S2).
         self.word.memory().fence(SeqCst);
         if self.word.load(Relaxed) & SLEEPER != 0 {
-            self.wake(count);
+            self.wake(count());
         }
     }
 

@@ -431,6 +431,12 @@ impl<M: Memory> Slots<M> {
         self.stride
     }
 
+    /// Bytes of each slot that belong to this view: all, or those of a [part](Self::part).
+    #[inline]
+    pub fn width(&self) -> usize {
+        self.len
+    }
+
     /// The same part of every slot: `len` bytes at `at`.
     pub fn part(&self, at: usize, len: usize) -> Result<Self, OutOfArea> {
         let at = self.check(at, len, 1)?;

@@ -4,8 +4,9 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use ipc_core::Mapped;
-use ipc_core::event::{Wait, wait_until};
+use ipc_core::event::{SLICE, Wait, wait_until};
 use ipc_core::memory::Memory;
+use ipc_core::participant::ParticipantId;
 
 use crate::error::{PopError, PushError};
 use crate::ring::Claim;
@@ -17,6 +18,8 @@ pub(crate) struct Handle<S: Side> {
     pub(crate) side: S,
     pub(crate) claim: Claim,
     pub(crate) wait: Wait,
+    /// Whose claim has refused us last, and since when it did so.
+    held_up: Option<(ParticipantId, Instant)>,
 }
 
 impl<S: Side> Drop for Handle<S> {
@@ -43,6 +46,7 @@ impl<S: Side<Memory = Mapped>> Handle<S> {
             side,
             claim,
             wait: Wait::default(),
+            held_up: None,
         }
     }
 
@@ -62,7 +66,31 @@ impl<S: Side<Memory = Mapped>> Handle<S> {
         &mut self,
         attempt: impl FnOnce(&mut S) -> Result<U, Refusal>,
     ) -> Result<U, Stopped> {
-        attempt(self.side()?).map_err(Stopped::Refused)
+        match attempt(self.side()?) {
+            Ok(got) => Ok(got),
+            Err(refusal) => {
+                if let Refusal::Held(by) = refusal {
+                    self.held_up_by(by);
+                }
+                Err(Stopped::Refused(refusal))
+            }
+        }
+    }
+
+    /// Finds out whether the owner of a claim has died, if that claim keeps refusing us: whoever only tries and never
+    /// waits must not be held up by the dead for ever.
+    #[cold]
+    fn held_up_by(&mut self, owner: ParticipantId) {
+        let now = Instant::now();
+        match self.held_up {
+            Some((same, since)) if same == owner => {
+                if now - since >= SLICE {
+                    self.claim.recover(owner);
+                    self.held_up = None;
+                }
+            }
+            _ => self.held_up = Some((owner, now)),
+        }
     }
 
     /// Repeats the attempt until it is not told to wait any more. While it is, looks every now and then whether whoever

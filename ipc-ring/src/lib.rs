@@ -5,6 +5,7 @@
 //! | ring | for | order |
 //! |---|---|---|
 //! | [`spsc`] | one producer, one consumer, messages of one type | first in, first out |
+//! | [`mpmc`] | any number of producers and consumers, messages of one type, each taken by one consumer | first in, first out; one that comes back from a dead consumer goes first |
 //!
 //! ```
 //! use ipc_ring::{Ring, spsc};
@@ -30,6 +31,7 @@ mod consumer;
 mod error;
 mod handle;
 mod loan;
+pub mod mpmc;
 mod producer;
 mod ring;
 pub mod role;

@@ -2,10 +2,12 @@
 
 use std::marker::PhantomData;
 
-use ipc_core::Mapped;
 use ipc_core::fork::Process;
 use ipc_core::participant::{Life, ParticipantId};
-use ipc_core::segment::{Kind, Object, ObjectSpec, Place, Segment, SegmentError, SegmentOptions};
+use ipc_core::segment::{
+    Entry, Kind, Object, ObjectSpec, Place, Segment, SegmentError, SegmentOptions,
+};
+use ipc_core::{Mapped, Message};
 
 use crate::error::ClaimError;
 use crate::role::{Holder, Role};
@@ -47,7 +49,7 @@ pub trait Ring: Sized {
 }
 
 /// How every kind of this crate clears up after the dead.
-pub(crate) const KINDS: &[Kind] = &[crate::spsc::KIND];
+pub(crate) const KINDS: &[Kind] = &[crate::spsc::KIND, crate::mpmc::KIND];
 
 /// How to create a ring in a segment of its own.
 #[derive(Clone, Debug)]
@@ -95,6 +97,69 @@ impl<R: Ring> Options<R> {
     }
 }
 
+/// The object for a ring of `capacity` messages of type `T` in slots of `stride` bytes, `len` bytes in all. Neither number
+/// is there if it cannot be counted.
+pub(crate) fn spec_of<T: Message>(
+    kind: Kind,
+    version: u32,
+    capacity: usize,
+    stride: Option<usize>,
+    len: Option<usize>,
+) -> Result<ObjectSpec, SegmentError> {
+    let refuse = |fault: &str| {
+        Err(SegmentError::Object(format!(
+            "a ring of {capacity} messages: {fault}"
+        )))
+    };
+    if !capacity.is_power_of_two() {
+        let near = capacity.checked_next_power_of_two().unwrap_or(1 << 30);
+        return refuse(&format!(
+            "its capacity must be a power of two, such as {near}"
+        ));
+    }
+    if size_of::<T>() == 0 {
+        return refuse("a message of no bytes cannot be told from none");
+    }
+    let (Some(stride), Some(len)) = (stride, len) else {
+        return refuse("it would not fit any memory");
+    };
+    Ok(ObjectSpec {
+        kind: kind.tag,
+        version,
+        len,
+        schema: T::schema().text(),
+        parameters: [capacity as u64, stride as u64],
+    })
+}
+
+/// The capacity of the ring in `object`, if it is of that kind, with messages of type `T` in slots of `stride` bytes.
+pub(crate) fn capacity_of<T: Message>(
+    object: &Object,
+    kind: Kind,
+    version: u32,
+    stride: Option<usize>,
+) -> Result<usize, SegmentError> {
+    object.expect(kind.tag, version, &T::schema().text())?;
+    let [capacity, found] = object.entry().parameters;
+    usize::try_from(capacity)
+        .ok()
+        .filter(|_| stride.is_some_and(|stride| stride as u64 == found))
+        .ok_or_else(|| misfit(object))
+}
+
+/// What the directory says of a ring does not fit its object.
+pub(crate) fn misfit(object: &Object) -> SegmentError {
+    let Entry {
+        name,
+        len,
+        parameters: [capacity, stride],
+        ..
+    } = object.entry();
+    SegmentError::Damaged(format!(
+        "{capacity} slots of {stride} bytes do not fit the {len} bytes of the ring {name:?}"
+    ))
+}
+
 /// What entitles a handle to its end of a ring: that the process takes part in the segment and, where the kind asks for
 /// one, a role, which is given up on drop.
 #[derive(Debug)]
@@ -109,7 +174,6 @@ pub(crate) struct Claim {
 
 impl Claim {
     /// Takes part, without a role.
-    #[allow(dead_code)]
     pub(crate) fn participant(segment: &Segment) -> Result<Self, ClaimError> {
         Ok(Self {
             segment: segment.clone(),
@@ -148,7 +212,6 @@ impl Claim {
     }
 
     /// Our number in the segment.
-    #[allow(dead_code)]
     pub(crate) fn me(&self) -> ParticipantId {
         self.me
     }

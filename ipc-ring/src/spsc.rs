@@ -500,53 +500,20 @@ pub struct Ring<T> {
 
 impl<T: Message> ring::Ring for Ring<T> {
     fn spec(capacity: usize) -> Result<ObjectSpec, SegmentError> {
-        let refuse = |fault: &str| {
-            Err(SegmentError::Object(format!(
-                "a ring of {capacity} messages: {fault}"
-            )))
-        };
-        if !capacity.is_power_of_two() {
-            let near = capacity.checked_next_power_of_two().unwrap_or(1 << 30);
-            return refuse(&format!(
-                "its capacity must be a power of two, such as {near}"
-            ));
-        }
-        if size_of::<T>() == 0 {
-            return refuse("a message of no bytes cannot be told from none");
-        }
-        let Some(len) = Shared::<Mapped>::size(capacity, size_of::<T>()) else {
-            return refuse("it would not fit any memory");
-        };
-        let parameters = [capacity as u64, size_of::<T>() as u64];
-        Ok(ObjectSpec {
-            kind: KIND.tag,
-            version: VERSION,
-            len,
-            schema: T::schema().text(),
-            parameters,
-        })
+        let stride = size_of::<T>();
+        let len = Shared::<Mapped>::size(capacity, stride);
+        ring::spec_of::<T>(KIND, VERSION, capacity, Some(stride), len)
     }
 
     fn attach(object: Object) -> Result<Self, SegmentError> {
-        object.expect(KIND.tag, VERSION, &T::schema().text())?;
-        let [capacity, stride] = object.entry().parameters;
-        let fits = usize::try_from(capacity)
-            .ok()
-            .filter(|_| stride == size_of::<T>() as u64);
-        let shared =
-            fits.and_then(|capacity| Shared::new(object.area(), capacity, size_of::<T>()).ok());
-        match shared {
-            Some(shared) => Ok(Self {
-                object,
-                shared,
-                message: PhantomData,
-            }),
-            None => Err(SegmentError::Damaged(format!(
-                "{capacity} slots of {stride} bytes do not fit the {} bytes of the ring {:?}",
-                object.entry().len,
-                object.entry().name
-            ))),
-        }
+        let stride = size_of::<T>();
+        let capacity = ring::capacity_of::<T>(&object, KIND, VERSION, Some(stride))?;
+        let shared = Shared::new(object.area(), capacity, stride);
+        Ok(Self {
+            shared: shared.map_err(|_| ring::misfit(&object))?,
+            object,
+            message: PhantomData,
+        })
     }
 }
 
