@@ -1,1 +1,4 @@
-//! Stub.
+//! What the suites share.
+
+pub mod counted;
+pub mod peers;
