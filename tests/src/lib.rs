@@ -1,4 +1,3 @@
-//! What the suites share.
+//! What the suites that cross process borders share.
 
-pub mod counted;
-pub mod peers;
+pub mod kill;

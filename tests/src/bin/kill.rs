@@ -1,0 +1,126 @@
+//! Kills victims at every instruction of every operation: `cargo run --release -p ipc-tests --bin kill -- --mode all`.
+//!
+//! A victim is this program again, started by itself with the word `victim` in front.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use ipc_tests::kill::modes::{self, Context, Job};
+use ipc_tests::kill::report::Report;
+use ipc_tests::kill::tracer::{self, Program};
+use ipc_tests::kill::victim;
+
+/// Kills a process after each instruction of each operation and checks that the others go on.
+#[derive(Parser)]
+struct Arguments {
+    /// Which modes to run.
+    #[arg(
+        long,
+        value_enum,
+        ignore_case = true,
+        value_delimiter = ',',
+        default_value = "all"
+    )]
+    mode: Vec<Mode>,
+    /// Fewer samples of long operations: done within four minutes.
+    #[arg(long)]
+    quick: bool,
+    /// Only cases whose name begins so, such as `spsc/push`.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Seeds the samples. Drawn from the clock if not given.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// Check a copy of each distinct state.
+    A,
+    /// Kill at every instruction.
+    B,
+    /// All of them.
+    All,
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == "victim") {
+        victim::main(&arguments[1..])?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let arguments = Arguments::parse();
+    if let Some(reason) = tracer::obstacle() {
+        println!("skipped: {reason}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let seed = arguments.seed.unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        now.map_or(1, |now| now.as_nanos() as u64)
+    });
+    println!("seed {seed}");
+    let program = Program(std::env::current_exe().context("find this program")?);
+    let report = Report::default();
+    let context = Context {
+        program: &program,
+        report: &report,
+        seed,
+        sample: if arguments.quick { 60 } else { 1000 },
+    };
+    let wanted = |mode: Mode| {
+        arguments
+            .mode
+            .iter()
+            .any(|one| *one == mode || *one == Mode::All)
+    };
+    let mut jobs = Vec::new();
+    if wanted(Mode::A) {
+        jobs.extend(modes::jobs(modes::copies, "A"));
+    }
+    if wanted(Mode::B) {
+        jobs.extend(modes::jobs(modes::kills, "B"));
+    }
+    jobs.retain(|job| job.title().starts_with(&arguments.only));
+    let begun = Instant::now();
+    run(context, &jobs);
+    print!("{}", report.show());
+    println!("seed {seed}, {:.0?}", begun.elapsed());
+    let violations = report.violations().len();
+    println!(
+        "{} kills, {} states, {violations} violations",
+        report.kills(),
+        report.states()
+    );
+    Ok(if violations == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Does all jobs, as many at a time as there are processors.
+fn run(context: Context<'_>, jobs: &[Job]) {
+    let style = "{elapsed_precise} {wide_bar} {pos}/{len} {msg}";
+    let style =
+        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::new(jobs.len() as u64).with_style(style);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    let next = AtomicUsize::new(0);
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    bar.set_message(format!("{} kills, {}", context.report.kills(), job.title()));
+                    job.run(context);
+                    bar.inc(1);
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+}

@@ -1,0 +1,56 @@
+//! Mode A: one pass; wherever something changed, newcomers go on with a copy in which nobody lives.
+
+use anyhow::{Context as _, Result};
+
+use super::{Context, Progress, name, trace};
+use crate::kill::adapter::{Adapter, Case, Cast};
+
+/// Checks a copy of each distinct state of the operation.
+pub fn copies(context: Context<'_>, adapter: &dyn Adapter, case: &Case) -> Result<()> {
+    let title = name(adapter, case);
+    let mut scene = adapter.stage(case, Cast::Nobody).context("stage")?;
+    let mut progress = Progress::new(case);
+    let mut first = true;
+    let (trace, victim) = trace(
+        context.program,
+        adapter,
+        case,
+        scene.as_mut(),
+        |n, scene, digest| {
+            let copy = scene.ground().copy()?;
+            if n % 2 == 0 {
+                // Half of the time somebody clears up first; otherwise whoever wants something does it on the way.
+                adapter.learn(&copy)?;
+                for id in copy.dead() {
+                    copy.segment().recover(id);
+                }
+            }
+            let seen = adapter
+                .inspect(case, &copy, &scene.ledger())
+                .and_then(|found| progress.saw(&found));
+            let seen = seen.and_then(|()| if first { progress.began() } else { Ok(()) });
+            first = false;
+            context.report.checked(&title, digest);
+            if let Err(error) = seen {
+                context
+                    .report
+                    .violation(format!("{title}, copy after instruction {n}: {error:#}"));
+            }
+            Ok(())
+        },
+    )?;
+    if let Err(error) = progress.ended() {
+        context
+            .report
+            .violation(format!("{title}, mode A: {error:#}"));
+    }
+    if let Err(error) = victim.finish() {
+        context
+            .report
+            .violation(format!("{title}, not killed at all: {error:#}"));
+    }
+    context
+        .report
+        .length("A", &title, trace.points.len() - 1, 0);
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! What is done with the states of an operation.
+
+mod copies;
+mod kills;
+mod trace;
+
+pub use copies::copies;
+pub use kills::kills;
+pub use trace::{End, Point, Trace, trace};
+
+use anyhow::{Result, bail};
+
+use crate::kill::adapter::{self, Adapter, Case};
+use crate::kill::report::Report;
+use crate::kill::tracer::Program;
+
+/// What every mode is given.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The program that runs victims.
+    pub program: &'a Program,
+    /// Where counts go.
+    pub report: &'a Report,
+    /// Seeds the samples.
+    pub seed: u64,
+    /// The most kills per case at instructions that change nothing.
+    pub sample: usize,
+}
+
+/// The name of a case in reports.
+pub fn name(adapter: &dyn Adapter, case: &Case) -> String {
+    format!("{}/{}/{}", adapter.kind(), case.operation, case.state)
+}
+
+/// One mode, applied to one case.
+pub type ModeOf = fn(Context<'_>, &dyn Adapter, &Case) -> Result<()>;
+
+/// A mode and a case.
+pub struct Job {
+    adapter: &'static dyn Adapter,
+    case: Case,
+    mode: ModeOf,
+    letter: &'static str,
+}
+
+/// A job for every case of every kind.
+pub fn jobs(mode: ModeOf, letter: &'static str) -> Vec<Job> {
+    let of = |adapter: &'static dyn Adapter| {
+        let job = move |case| Job {
+            adapter,
+            case,
+            mode,
+            letter,
+        };
+        adapter.cases().into_iter().map(job)
+    };
+    adapter::all().iter().copied().flat_map(of).collect()
+}
+
+impl Job {
+    /// What it is about.
+    pub fn title(&self) -> String {
+        name(self.adapter, &self.case)
+    }
+
+    /// Does it. What the harness itself fails at is a violation as well: nothing is left out silently.
+    pub fn run(&self, context: Context<'_>) {
+        if let Err(error) = (self.mode)(context, self.adapter, &self.case) {
+            let title = self.title();
+            context
+                .report
+                .violation(format!("{title}, mode {}: {error:#}", self.letter));
+        }
+    }
+}
+
+/// Follows an operation through its outcomes, which it must pass in order.
+#[derive(Debug)]
+pub struct Progress<'a> {
+    outcomes: &'a [String],
+    at: usize,
+}
+
+impl<'a> Progress<'a> {
+    /// At the first outcome.
+    pub fn new(case: &'a Case) -> Self {
+        Self {
+            outcomes: &case.outcomes,
+            at: 0,
+        }
+    }
+
+    /// The state after this one must be `found` or a later outcome.
+    pub fn saw(&mut self, found: &str) -> Result<()> {
+        match self.outcomes[self.at..]
+            .iter()
+            .position(|outcome| outcome == found)
+        {
+            Some(further) => self.at += further,
+            None => bail!(
+                "survivors find `{found}`, and it should be one of {:?}",
+                &self.outcomes[self.at..]
+            ),
+        }
+        Ok(())
+    }
+
+    /// The first state must show the first outcome.
+    pub fn began(&self) -> Result<()> {
+        if self.at != 0 {
+            bail!(
+                "before the first instruction survivors find `{}` already",
+                self.outcomes[self.at]
+            );
+        }
+        Ok(())
+    }
+
+    /// The last state must show the last outcome.
+    pub fn ended(&self) -> Result<()> {
+        if self.outcomes[self.at] != *self.outcomes.last().unwrap_or(&String::new()) {
+            bail!(
+                "after the last instruction survivors still find `{}`",
+                self.outcomes[self.at]
+            );
+        }
+        Ok(())
+    }
+}
+
+/// A small generator of numbers for samples (SplitMix64).
+#[derive(Clone, Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    /// The next number below `bound`, which is not zero.
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
+    }
+}

@@ -1,0 +1,94 @@
+//! One pass over an operation: where each instruction is, and what it changed.
+
+use anyhow::{Result, ensure};
+
+use crate::kill::adapter::{Adapter, Case, Scene};
+use crate::kill::ground::Watch;
+use crate::kill::tracer::{Program, Step, Victim};
+
+/// A place between two instructions, before `address`.
+#[derive(Clone, Copy, Debug)]
+pub struct Point {
+    /// The next instruction.
+    pub address: u64,
+    /// The next instruction is a system call.
+    pub system_call: bool,
+    /// The instruction before changed the region, a lock or a file.
+    pub changed: bool,
+    /// The victim slept in the system call that comes next, until somebody gave it what it waited for.
+    pub blocked: bool,
+}
+
+/// How an operation came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// At the second marker.
+    Finished,
+    /// Asleep, with nobody to wake it.
+    Asleep,
+}
+
+/// All points of an operation, the last one being the second marker.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// Before each instruction, and behind the last one.
+    pub points: Vec<Point>,
+    /// How it came to an end.
+    pub end: End,
+}
+
+/// More instructions than any operation has.
+const ENDLESS: usize = 3_000_000;
+
+/// Steps a victim through its whole operation. `at` is called at the first point and wherever something changed, and at
+/// the last.
+pub fn trace(
+    program: &Program,
+    adapter: &dyn Adapter,
+    case: &Case,
+    scene: &mut dyn Scene,
+    mut at: impl FnMut(usize, &mut dyn Scene, u64) -> Result<()>,
+) -> Result<(Trace, Victim)> {
+    let mut victim = program.start(adapter.kind(), case.operation, case.state, scene.ground())?;
+    scene.poise()?;
+    let mut watch = Watch::new(scene.ground())?;
+    let mut points = Vec::new();
+    let (mut changed, mut end) = (true, End::Finished);
+    loop {
+        if changed {
+            at(points.len(), scene, watch.digest())?;
+        }
+        let system_call = victim.is_at_system_call()?;
+        points.push(Point {
+            address: victim.address()?,
+            system_call,
+            changed,
+            blocked: false,
+        });
+        if victim.is_at_end()? {
+            break;
+        }
+        ensure!(points.len() < ENDLESS, "the operation does not end");
+        if victim.step()? == Step::Blocked {
+            if let Some(point) = points.last_mut() {
+                point.blocked = true;
+            }
+            if !scene.release()? {
+                end = End::Asleep;
+                break;
+            }
+            watch.look(true)?;
+            at(points.len(), scene, watch.digest())?;
+            let out = victim.come_out(std::time::Duration::from_secs(2))?;
+            ensure!(
+                out == Step::Next,
+                "the victim got what it waited for and sleeps on"
+            );
+        }
+        changed = watch.look(system_call)?;
+    }
+    if !changed {
+        at(points.len() - 1, scene, watch.digest())?;
+    }
+    Ok((Trace { points, end }, victim))
+}

@@ -1,0 +1,64 @@
+//! A process may die after any instruction: mode A for every case of every kind, and some real kills.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ipc_tests::kill::modes::{self, Context, Job};
+use ipc_tests::kill::report::Report;
+use ipc_tests::kill::tracer::{self, Program};
+
+fn run(jobs: &[Job], sample: usize) -> Option<Report> {
+    if let Some(reason) = tracer::obstacle() {
+        println!("skipped: {reason}");
+        return None;
+    }
+    let program = Program(PathBuf::from(env!("CARGO_BIN_EXE_kill")));
+    let report = Report::default();
+    let context = Context {
+        program: &program,
+        report: &report,
+        seed: 1,
+        sample,
+    };
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    job.run(context);
+                }
+            });
+        }
+    });
+    print!("{}", report.show());
+    Some(report)
+}
+
+/// Would catch a state in which a death loses or doubles a message, tears one, or leaves something that newcomers
+/// cannot take over.
+#[test]
+fn every_distinct_state_of_every_operation_can_be_taken_over() {
+    let jobs = modes::jobs(modes::copies, "A");
+    let Some(report) = run(&jobs, 0) else { return };
+    assert_eq!(report.violations(), Vec::<String>::new());
+    // Each case has at least its first state, and most have several.
+    assert!(
+        report.states() > 2 * jobs.len(),
+        "{} states",
+        report.states()
+    );
+}
+
+/// Would catch what a copy does not show: locks that the kernel does not free, survivors that are not woken, a dead
+/// process that is taken for a living one.
+#[test]
+fn survivors_go_on_after_real_kills() {
+    let jobs = modes::jobs(modes::kills, "B");
+    let Some(report) = run(&jobs, 6) else { return };
+    assert_eq!(report.violations(), Vec::<String>::new());
+    assert!(
+        report.kills() > 10 * jobs.len() as u64,
+        "{} kills",
+        report.kills()
+    );
+}
