@@ -1,39 +1,49 @@
 //! An event: one word on which processes sleep until another process has published something.
 //!
 //! What is waited for lies elsewhere, in the positions or slots of a ring. The event only carries the promise that
-//! whoever has found nothing and sleeps is woken by whoever publishes something.
+//! whoever has found nothing and sleeps is woken by whoever publishes something. It does not count, and wakes nobody in
+//! any order.
 //!
 //! # Protocol
 //!
-//! The word is `count << 2 | STREAMING << 1 | SLEEPER`; zero is "nobody sleeps". A sleeper and a publisher do
+//! The word is `stamp << 3 | STREAMING | FRESH | SLEEPER`; zero is "nobody sleeps". The stamp differs after every wake-up.
 //!
 //! ```text
 //! sleeper                                     publisher
-//! S1  word := word | SLEEPER                  P1  publish (a store elsewhere)
+//! S1  word := word | SLEEPER | FRESH          P1  publish (a store elsewhere)
 //! S2  full fence                              P2  full fence
 //! S3  look again: published? then leave       P3  word & SLEEPER = 0? then return
-//! S4  futex_wait while word is as in S1       P4  word := (word + 1 << 2) & !SLEEPER
-//!                                             P5  woken := futex_wake(1); if woken, word := word | SLEEPER
+//! S4  futex_wait while word is as in S1       P4  word := next stamp, without FRESH
+//!                                             P5  woken := futex_wake(count)
+//!                                             P6  woken < count, and word as P4 left it? then clear SLEEPER
 //! ```
+//!
+//! P4 and P6 do nothing, and the publisher is done, if SLEEPER is gone meanwhile. Where only one thread at a time ever
+//! waits, P4 clears SLEEPER itself and P6 is left out: that saves the wake-up call that finds nobody.
 //!
 //! # No wake-up is lost
 //!
+//! *SLEEPER is clear* implies *nobody sleeps, and nobody who has announced it is yet to fall asleep*. P6 clears it only if
+//! nobody has announced a sleep since P4, since that would have set FRESH. Whoever announced one before P4 either had
+//! fallen asleep before P5, which found everybody who had (it woke fewer than it might), or finds in S4 that the word
+//! differs from the one in S1, and does not sleep. Where P4 clears it, the one who may wait is woken by P5 or does not
+//! fall asleep, for the same reasons.
+//!
 //! Take a publication P1 and a sleeper that does not see it in S3. The fences order S1 before S3 and P1 before P3, so
-//! either S3 sees P1, or P3 sees the SLEEPER of S1 (Dekker). In the second case some publisher performs P4 after S1,
-//! which changes the word: the sleeper has either not slept yet, and S4 returns at once because the word differs from
-//! the one in S1, or sleeps, and the futex_wake of P5 comes after S4 and finds it or another sleeper. A sleeper that is
-//! left behind by P5 has SLEEPER set again by it, so the next publication wakes it. Every publisher that saw SLEEPER in
-//! P3 performs P4 and P5 itself, even if another has cleared the bit meanwhile: two publications wake two sleepers.
-//! Where only one process ever waits, P5 sets nothing.
+//! either S3 sees P1, or P3 sees what S1 wrote or something later (Dekker). In the second case either SLEEPER is still set,
+//! and the publisher's own P4 and P5 wake a sleeper for this publication, or it has been cleared since S1, and then
+//! the sleeper is awake, or will not fall asleep, and looks again. Two publications thus wake two sleepers.
 //!
 //! # Streaming
 //!
 //! P2 is dear: it exposes the cache miss of the store in P1, more than doubling the cost of a small message. A waiter
-//! that is alone on its event and has not slept for a while sets STREAMING, which promises that it does not sleep; a
+//! that is alone on its event and has not slept for a while sets STREAMING, which promises that nobody sleeps; a
 //! publisher whose process takes part in `membarrier` then skips P2 and P3: one load and a branch. Before it sleeps the
 //! waiter clears STREAMING and makes every running thread of every registered process pass a fence. After that, a
-//! publisher either loads the cleared word, and goes through P2, or its P1 is visible to S3. A publisher whose process
-//! could not register always fences; one whose waiter cannot call `membarrier` never sees STREAMING.
+//! publisher either loads the cleared word, and goes through P2, or its P1 is visible to S3: its load comes after P1 in
+//! the machine code, since a compiler fence stands between them. A publisher whose process could not register always
+//! fences; a waiter that cannot call `membarrier` never sets STREAMING. STREAMING and SLEEPER are never set together:
+//! the one is set only while the other is not, and S1 clears it first.
 //!
 //! # When a participant dies
 //!
@@ -42,32 +52,30 @@
 //! which the sleeper looks again. A waiter killed while STREAMING leaves that bit: its successor, who is alone on the
 //! event just as it was, inherits the promise and withdraws it as above.
 //!
-//! Sources: the event count of Vyukov and of folly; the asymmetric fence of membarrier(2).
+//! Sources: the event count of Vyukov and of folly; the asymmetric fence of membarrier(2). Ours are FRESH, which lets a
+//! bit stand for any number of sleepers, dead ones among them, and the stamp.
 
-use std::sync::OnceLock;
+mod budget;
+mod wait;
+
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::compiler_fence;
 use std::time::Duration;
+
+pub use wait::{Wait, Waited, wait_any, wait_until};
 
 use crate::memory::{Area, Memory, OutOfArea, Word32};
 
 /// The longest sleep before a waiter looks again, and looks whether its peer lives.
 pub const SLICE: Duration = Duration::from_millis(40);
 
+/// Somebody sleeps, or is about to.
 const SLEEPER: u32 = 1;
-const STREAMING: u32 = 2;
-const ONE: u32 = 4;
-
-/// How to wait.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wait {
-    /// Poll and never sleep. Lowest latency; takes a whole CPU.
-    Spin,
-    /// Poll for about as long as a wake-up costs, then sleep.
-    #[default]
-    Adaptive,
-    /// Sleep at once.
-    Block,
-}
+/// Somebody has announced a sleep since the last wake-up.
+const FRESH: u32 = 2;
+/// The one waiter polls and does not sleep.
+const STREAMING: u32 = 4;
+const STAMP: u32 = !7;
 
 /// One word to sleep on. Does not say what happened: look at what was published.
 #[derive(Clone, Debug)]
@@ -113,7 +121,10 @@ impl<M: Memory> Event<M> {
     /// sleeps, and after the fence, so it sees whatever a sleeper that was refused has seen.
     #[inline]
     pub fn notify_by(&self, count: impl FnOnce() -> u32) {
-        // ORDERING: Relaxed; the file's head argues for it, case STREAMING.
+        // ORDERING: keeps the load below behind the publication in the machine code. Stands against `stop_streaming`,
+        // which supplies the rest of the fence.
+        compiler_fence(SeqCst);
+        // ORDERING: Relaxed; the file's head argues for it, under "Streaming".
         if self.registered && self.word.load(Relaxed) & STREAMING != 0 {
             return;
         }
@@ -124,19 +135,31 @@ impl<M: Memory> Event<M> {
         }
     }
 
-    /// P4 and P5.
+    /// P4 to P6.
     #[cold]
     fn wake(&self, count: u32) {
+        let (clears, count) = match self.waiters {
+            // The one waiter may be two for a moment, as when a descriptor to poll is dropped: wake both.
+            Waiters::One => (SLEEPER | FRESH, u32::MAX),
+            Waiters::Many => (FRESH, count),
+        };
+        let clock = self.word.memory().clock();
         let mut word = self.word.load(Relaxed);
-        // ORDERING: Release pairs with the Acquire in `prepare`: a sleeper that finds the new word sees what we published.
-        while let Err(found) = self
-            .word
-            .exchange(word, word.wrapping_add(ONE) & !SLEEPER, Release)
-        {
-            word = found;
-        }
-        if self.word.wake(count) > 0 && self.waiters == Waiters::Many {
-            self.set(SLEEPER);
+        let stamped = loop {
+            if word & SLEEPER == 0 {
+                return;
+            }
+            let stamped = next_stamp(word, clock) | word & !STAMP & !clears;
+            // ORDERING: Release pairs with the Acquire in `prepare`: a sleeper that finds the new word sees what we
+            // published.
+            match self.word.exchange(word, stamped, Release) {
+                Ok(_) => break stamped,
+                Err(found) => word = found,
+            }
+        };
+        if self.word.wake(count) < count && stamped & SLEEPER != 0 {
+            // Losing is fine: somebody has announced a sleep, or has stamped the word and clears the bit himself.
+            let _ = self.word.exchange(stamped, stamped & !SLEEPER, Relaxed);
         }
     }
 
@@ -146,30 +169,64 @@ impl<M: Memory> Event<M> {
         if word & STREAMING != 0 {
             word = self.stop_streaming();
         }
-        while word & SLEEPER == 0 {
-            match self.word.exchange(word, word | SLEEPER, Acquire) {
-                Ok(_) => word |= SLEEPER,
+        let announced = loop {
+            let announced = word | SLEEPER | FRESH;
+            if announced == word {
+                break word;
+            }
+            match self.word.exchange(word, announced, Acquire) {
+                Ok(_) => break announced,
                 Err(found) => word = found,
             }
-        }
+        };
         // ORDERING: pairs with the fence in `notify` (S2 with P2).
         self.word.memory().fence(SeqCst);
-        Prepared(word)
+        Prepared(announced)
     }
 
     /// S4: sleeps unless something was published since `prepare`, at most for `timeout` and for [`SLICE`].
     pub fn sleep(&self, prepared: Prepared, timeout: Duration) {
+        let asleep = self.word.memory().clock();
         self.word.sleep(prepared.0, timeout.min(SLICE));
+        self.learn_from(prepared, asleep);
+    }
+
+    /// S4 on several events: sleeps unless something was published on one of them since its `prepare`.
+    pub fn sleep_any(announced: &[(&Self, Prepared)], timeout: Duration) {
+        let words = announced
+            .iter()
+            .map(|(event, prepared)| (&event.word, prepared.0));
+        let asleep = announced
+            .first()
+            .map_or(0, |(event, _)| event.memory().clock());
+        Word32::sleep_any(words, timeout.min(SLICE));
+        for (event, prepared) in announced {
+            event.learn_from(*prepared, asleep);
+        }
+    }
+
+    /// Learns what a wake-up costs, if one has ended a sleep that began at `asleep`.
+    fn learn_from(&self, prepared: Prepared, asleep: u32) {
+        let word = self.word.load(Relaxed);
+        let micros = |later: u32, earlier: u32| (later << 3).wrapping_sub(earlier << 3) >> 3;
+        let slept = micros(word >> 3, asleep);
+        if (word ^ prepared.0) & STAMP != 0 && slept > 0 && slept < 1 << 28 {
+            budget::learn(micros(self.word.memory().clock(), word >> 3));
+        }
     }
 
     /// Promises not to sleep before the next `prepare`, which spares publishers their fence. Does nothing
     /// where there may be several waiters, or where the promise could never be withdrawn.
     pub fn start_streaming(&self) {
-        if self.registered
-            && self.waiters == Waiters::One
-            && self.word.load(Relaxed) & STREAMING == 0
-        {
-            self.set(STREAMING);
+        if !self.registered || self.waiters == Waiters::Many {
+            return;
+        }
+        let mut word = self.word.load(Relaxed);
+        while word & (STREAMING | SLEEPER) == 0 {
+            match self.word.exchange(word, word | STREAMING, Relaxed) {
+                Ok(_) => return,
+                Err(found) => word = found,
+            }
         }
     }
 
@@ -183,19 +240,9 @@ impl<M: Memory> Event<M> {
             }
         }
         // ORDERING: stands for the fence of every publisher that has loaded STREAMING (see the head of this file).
-        // Whoever set the bit could make this call; a successor that cannot is left with its bounded sleeps.
+        // It can only fail for the successor of a waiter that could call it; his first sleep may then last a slice.
         self.word.memory().fence_everyone();
         word
-    }
-
-    fn set(&self, bit: u32) {
-        let mut word = self.word.load(Relaxed);
-        while word & bit == 0 {
-            match self.word.exchange(word, word | bit, Relaxed) {
-                Ok(_) => return,
-                Err(found) => word = found,
-            }
-        }
     }
 }
 
@@ -203,88 +250,33 @@ impl<M: Memory> Event<M> {
 #[derive(Clone, Copy, Debug)]
 pub struct Prepared(u32);
 
-/// What a wait came to.
-#[derive(Clone, Copy, Debug)]
-pub struct Waited<T> {
-    /// What was waited for; nothing if the deadline came first.
-    pub got: Option<T>,
-    /// Whether it took a sleep.
-    pub slept: bool,
-}
-
-/// Repeats `attempt` until it gives something, waiting on `event` in between as `wait` says.
-///
-/// Gives nothing when `deadline`, in the time of [`Memory::now`], has come; `attempt` is made at least once. About every
-/// [`SLICE`] of waiting, and before it gives up, `look_around` is called, to find out whether whoever is waited for still
-/// lives; an error from either ends the wait.
-pub fn wait_until<M: Memory, T, E>(
-    event: &Event<M>,
-    wait: Wait,
-    deadline: Option<Duration>,
-    mut attempt: impl FnMut() -> Result<Option<T>, E>,
-    mut look_around: impl FnMut() -> Result<(), E>,
-) -> Result<Waited<T>, E> {
-    /// Polls between two looks at the clock, which costs about as much as one of them.
-    const POLLS: u32 = 32;
-    let memory = event.word.memory().clone();
-    let start = memory.now();
-    let mut looked = start;
-    let mut slept = false;
-    let budget = match wait {
-        Wait::Spin => Duration::MAX,
-        Wait::Adaptive => spin_budget(),
-        Wait::Block => Duration::ZERO,
-    };
-    loop {
-        for _ in 0..POLLS {
-            if let Some(got) = attempt()? {
-                return Ok(Waited {
-                    got: Some(got),
-                    slept,
-                });
-            }
-            memory.pause();
-        }
-        let mut now = memory.now();
-        if now - start >= budget {
-            let prepared = event.prepare();
-            if let Some(got) = attempt()? {
-                return Ok(Waited {
-                    got: Some(got),
-                    slept,
-                });
-            }
-            let left = deadline.map_or(SLICE, |deadline| deadline.saturating_sub(now));
-            event.sleep(prepared, left);
-            slept = true;
-            if let Some(got) = attempt()? {
-                return Ok(Waited {
-                    got: Some(got),
-                    slept,
-                });
-            }
-            now = memory.now();
-        }
-        let over = deadline.is_some_and(|deadline| now >= deadline);
-        if over || now - looked >= SLICE {
-            look_around()?;
-            looked = now;
-        }
-        if over {
-            return Ok(Waited { got: None, slept });
-        }
+/// A stamp that differs from the one in `word`: the time, or, where that has not gone on, one more than it was.
+fn next_stamp(word: u32, clock: u32) -> u32 {
+    let (old, new) = (word & STAMP, clock << 3);
+    let ahead = new.wrapping_sub(old);
+    if ahead != 0 && ahead < 1 << 31 {
+        new
+    } else {
+        old.wrapping_add(1 << 3)
     }
 }
 
-/// How long to poll before a sleep: about what a wake-up costs, and nothing where a peer could not run meanwhile.
-fn spin_budget() -> Duration {
-    static BUDGET: OnceLock<Duration> = OnceLock::new();
-    *BUDGET.get_or_init(|| {
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        if cpus > 1 {
-            Duration::from_micros(50)
-        } else {
-            Duration::ZERO
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_always_differs() {
+        // Would catch a sleeper that takes a wake-up for none, because the word is what it was.
+        for (word, clock, expected) in [
+            (0, 0, 1 << 3),
+            (0, 5, 5 << 3),
+            (5 << 3 | SLEEPER, 5, 6 << 3),
+            (6 << 3 | SLEEPER, 5, 7 << 3),
+            (STAMP, u32::MAX, 0),
+            (STAMP, 1, 1 << 3),
+        ] {
+            assert_eq!(next_stamp(word, clock), expected, "{word:#x} {clock}");
         }
-    })
+    }
 }

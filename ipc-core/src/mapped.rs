@@ -7,7 +7,7 @@
 //! safe against racing writers.
 #![allow(unsafe_code)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::fork::{CloseInChild, Process};
 use crate::memory::{Area, Identity, LockByte, Memory, Slots};
+use crate::sys::process::Standing;
 use crate::{Mapping, copy, sys};
 
 /// A mapping that several processes share, with the kernel's services on it.
@@ -50,6 +51,7 @@ struct Attachment {
     identity: Identity,
     start: Instant,
     takes_part_in_fences: bool,
+    peers: Peers,
 }
 
 impl Mapped {
@@ -75,6 +77,7 @@ impl Mapped {
                 identity: sys::process::identity(),
                 start: Instant::now(),
                 takes_part_in_fences: sys::membarrier::register(),
+                peers: Peers::default(),
             }),
         }
     }
@@ -232,6 +235,22 @@ unsafe impl Memory for Mapped {
         sys::futex::wait(unsafe { self.word32(at) }, expected, timeout);
     }
 
+    unsafe fn sleep_any(words: &[(&Self, usize, u32)], timeout: Duration) {
+        let word = |&(memory, at, expected): &(&'_ Self, usize, u32)| {
+            // SAFETY: the caller's contract is the callee's.
+            let word: *const AtomicU32 = unsafe { memory.word32(at) };
+            (word, expected)
+        };
+        sys::futex::wait_any(words.iter().map(word), timeout);
+    }
+
+    fn clock(&self) -> u32 {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        (now.tv_sec as u32)
+            .wrapping_mul(1_000_000)
+            .wrapping_add(now.tv_nsec as u32 / 1000)
+    }
+
     unsafe fn wake(&self, at: usize, count: u32) -> u32 {
         // SAFETY: the caller's contract is the callee's.
         sys::futex::wake(unsafe { self.word32(at) }, count)
@@ -257,7 +276,15 @@ unsafe impl Memory for Mapped {
     }
 
     fn is_gone(&self, who: &Identity) -> bool {
-        sys::process::is_gone(who)
+        if self.is_here() {
+            self.attachment
+                .peers
+                .is_gone(who, &self.attachment.identity)
+        } else {
+            // A lost thread of our parent may hold the lock, and our pid namespace may be another.
+            let standing = sys::process::look_up(who, &sys::process::identity());
+            matches!(standing, Standing::Gone)
+        }
     }
 }
 
@@ -278,6 +305,34 @@ impl Slots<Mapped> {
 impl Drop for Attachment {
     fn drop(&mut self) {
         self.locks.close(self.process.is_here());
+    }
+}
+
+/// Descriptors of the processes that were found running last: asking one of them costs a hundredth of looking the
+/// process up, and a waiter asks every few milliseconds.
+#[derive(Debug, Default)]
+struct Peers {
+    running: Mutex<VecDeque<(Identity, OwnedFd)>>,
+}
+
+impl Peers {
+    /// More peers than this are looked up again and again.
+    const MOST: usize = 8;
+
+    fn is_gone(&self, who: &Identity, me: &Identity) -> bool {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, process)) = running.iter().find(|(known, _)| known == who) {
+            return sys::process::has_ended(process);
+        }
+        match sys::process::look_up(who, me) {
+            Standing::Runs(process) => {
+                running.truncate(Self::MOST - 1);
+                running.push_front((*who, process));
+                false
+            }
+            Standing::Gone => true,
+            Standing::Unknown => false,
+        }
     }
 }
 

@@ -125,6 +125,25 @@ pub unsafe trait Memory: Clone {
     /// As for [`load32`](Self::load32).
     unsafe fn sleep(&self, at: usize, expected: u32, timeout: Duration);
 
+    /// Sleeps while every one of the words is as given, at most for `timeout`. May wake for no reason, and
+    /// wakes after a millisecond where it cannot wait for all of them.
+    ///
+    /// # Safety
+    ///
+    /// As for [`load32`](Self::load32), for each word in its own memory.
+    unsafe fn sleep_any(words: &[(&Self, usize, u32)], timeout: Duration) {
+        if let Some(&(memory, at, expected)) = words.first() {
+            // SAFETY: the caller's contract is the callee's.
+            unsafe { memory.sleep(at, expected, timeout.min(Duration::from_millis(1))) };
+        }
+    }
+
+    /// Microseconds of a clock that all participants share, wrapping; zero where there is none. Good for measuring, and
+    /// for nothing that has to be right.
+    fn clock(&self) -> u32 {
+        0
+    }
+
     /// Wakes up to `count` sleepers on the word at `at`; tells how many.
     ///
     /// # Safety
@@ -354,6 +373,18 @@ impl<M: Memory> Word32<M> {
     pub fn sleep(&self, expected: u32, timeout: Duration) {
         // SAFETY: checked when the view was made.
         unsafe { self.memory.sleep(self.at, expected, timeout) }
+    }
+
+    /// Sleeps while every word is as given, at most for `timeout`. May wake for no reason.
+    pub fn sleep_any<'w>(words: impl Iterator<Item = (&'w Self, u32)>, timeout: Duration)
+    where
+        M: 'w,
+    {
+        let words: Vec<(&M, usize, u32)> = words
+            .map(|(word, expected)| (&word.memory, word.at, expected))
+            .collect();
+        // SAFETY: each was checked when its view was made.
+        unsafe { M::sleep_any(&words, timeout) }
     }
 
     /// Wakes up to `count` sleepers; tells how many.

@@ -1,3 +1,5 @@
-//! What the suites that cross process borders share.
+//! What the suites share.
 
+pub mod counted;
 pub mod kill;
+pub mod peers;

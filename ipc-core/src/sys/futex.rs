@@ -1,9 +1,11 @@
-//! Sleeping on a word that other processes map as well (`futex`, without the private flag).
+//! Sleeping on words that other processes map as well (`futex`, without the private flag).
 
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::thread::futex;
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
 /// Sleeps while `*word == expected`, at most for `timeout`. Returns on a wake-up, on a signal, when the time is over, or
 /// at once if the word differs.
@@ -20,4 +22,47 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, timeout: Duration) {
 pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
     let woken = futex::wake(word, futex::Flags::empty(), count);
     woken.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX))
+}
+
+/// The most words that the kernel waits for at once.
+const MOST: usize = 128;
+
+/// Sleeps while every word is as given, at most for `timeout`; a millisecond at most if there are too many of them, or if
+/// the kernel cannot wait for several. The kernel alone reads the words, and refuses what is not mapped.
+pub(crate) fn wait_any(
+    words: impl ExactSizeIterator<Item = (*const AtomicU32, u32)>,
+    timeout: Duration,
+) {
+    const SHORT: Duration = Duration::from_millis(1);
+    let timeout = if words.len() > MOST {
+        timeout.min(SHORT)
+    } else {
+        timeout
+    };
+    let waiters: Vec<futex::Wait> = words
+        .take(MOST)
+        .map(|(word, expected)| {
+            let mut waiter = futex::Wait::new();
+            waiter.val = expected.into();
+            waiter.uaddr = futex::WaitPtr::new(word.cast_mut().cast());
+            waiter.flags = futex::WaitFlags::SIZE_U32;
+            waiter
+        })
+        .collect();
+    let now = clock_gettime(ClockId::Monotonic);
+    let end = Duration::new(now.tv_sec as u64, now.tv_nsec as u32) + timeout;
+    let end = Timespec {
+        tv_sec: end.as_secs() as i64,
+        tv_nsec: end.subsec_nanos().into(),
+    };
+    let waited = futex::waitv(
+        &waiters,
+        futex::WaitvFlags::empty(),
+        Some(&end),
+        ClockId::Monotonic,
+    );
+    // Whatever ended it, the caller looks at the words again; only a call that did not wait at all must not end at once.
+    if let Err(Errno::NOSYS | Errno::PERM) = waited {
+        std::thread::sleep(timeout.min(SHORT));
+    }
 }

@@ -1,6 +1,7 @@
 //! Who a process is, and whether it has ended.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -24,42 +25,55 @@ pub(crate) fn identity() -> Identity {
     }
 }
 
-/// Whether the process is proven not to run any more: another boot, no such process, exited (even if nobody has reaped
-/// it), or its id used again by a younger one. False across pid namespaces, and whenever /proc does not tell.
-pub(crate) fn is_gone(who: &Identity) -> bool {
+/// What is known of another process.
+#[derive(Debug)]
+pub(crate) enum Standing {
+    /// It runs, or is stopped. The descriptor stands for it and for no other, whoever gets its id later.
+    Runs(OwnedFd),
+    /// Proven: another boot, no such process, exited (even if nobody has reaped it), or its id used again by a younger one.
+    Gone,
+    /// It lies in another pid namespace, or /proc does not tell.
+    Unknown,
+}
+
+/// Finds out about a process. `me` is the identity of the calling one.
+pub(crate) fn look_up(who: &Identity, me: &Identity) -> Standing {
     if who.boot != 0 && boot() != 0 && who.boot != boot() {
-        return true;
+        return Standing::Gone;
     }
-    let here = inode("/proc/self/ns/pid");
-    if here == 0 || who.pid_namespace != here {
-        return false;
+    if me.pid_namespace == 0 || who.pid_namespace != me.pid_namespace {
+        return Standing::Unknown;
     }
     let Some(pid) = i32::try_from(who.pid).ok().and_then(Pid::from_raw) else {
-        return false;
+        return Standing::Unknown;
     };
     // The descriptor comes first: if it is of a younger process, the start time read afterwards says so.
     let process = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(process) => process,
         // No such process, or the number now belongs to a mere thread of another one.
-        Err(Errno::SRCH | Errno::INVAL) => return true,
-        Err(_) => return false,
+        Err(Errno::SRCH | Errno::INVAL) => return Standing::Gone,
+        Err(_) => return Standing::Unknown,
     };
-    let mut ended = [PollFd::new(&process, PollFlags::IN)];
-    if matches!(
-        poll(
-            &mut ended,
-            Some(&Timespec {
-                tv_sec: 0,
-                tv_nsec: 0
-            })
-        ),
-        Ok(1)
-    ) {
-        return true;
-    }
-    let same_clock = who.time_namespace == inode("/proc/self/ns/time");
+    // A process can change its time namespace, unlike its pid namespace: ask anew.
+    let same_clock = who.time_namespace == inode("/proc/self/ns/time") && who.start != 0;
     let start = start_time(&who.pid.to_string());
-    same_clock && who.start != 0 && start.is_some_and(|start| start != who.start)
+    if has_ended(&process) || same_clock && start.is_some_and(|start| start != who.start) {
+        Standing::Gone
+    } else if same_clock && start.is_some() {
+        Standing::Runs(process)
+    } else {
+        Standing::Unknown
+    }
+}
+
+/// Whether the process behind a descriptor has exited.
+pub(crate) fn has_ended(process: &OwnedFd) -> bool {
+    const AT_ONCE: Timespec = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let mut ended = [PollFd::new(process, PollFlags::IN)];
+    matches!(poll(&mut ended, Some(&AT_ONCE)), Ok(1))
 }
 
 /// Field 22 of `/proc/PID/stat`. The name in field 2 may hold spaces and brackets, so count from its last bracket.

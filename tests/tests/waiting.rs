@@ -1,0 +1,372 @@
+//! Waiting: no wake-up is lost, the dead cost next to nothing, and idling costs next to nothing.
+
+use std::process::Command;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::time::{Duration, Instant};
+
+use ipc_core::Mapped;
+use ipc_core::event::{Event, SLICE, Wait, Waiters, wait_any, wait_until};
+use ipc_core::memory::{Area, Memory, Word32, Word64};
+use ipc_core::segment::{ObjectSpec, Place, SegmentOptions};
+use ipc_tests::counted::Counted;
+use ipc_tests::peers::{Peer, directory, eventually};
+
+/// Offsets of an event, and of what is published under it.
+const EVENT: usize = 0;
+const PUBLISHED: usize = 128;
+const TAKEN: usize = 256;
+
+fn object() -> ObjectSpec {
+    ObjectSpec {
+        kind: *b"test\0\0\0\0",
+        version: 1,
+        len: 512,
+        schema: String::new(),
+        parameters: [0; 2],
+    }
+}
+
+fn memory() -> Area<Mapped> {
+    let place = Place::Memfd("waiting".into());
+    let segment = SegmentOptions::new()
+        .object("event", object())
+        .create(place)
+        .expect("create");
+    segment.object("event").expect("object").area().clone()
+}
+
+fn peer() -> Peer {
+    Peer::start(&mut Command::new(env!("CARGO_BIN_EXE_ipc-peer")))
+}
+
+/// Delays of random length: what makes rare windows meet. The sleeper's are longer, since he is awake long before the
+/// call that woke him returns to the publisher.
+struct Delays(u64);
+
+impl Delays {
+    fn delay(&mut self, most: u64) {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        for _ in 0..self.0 % most {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// What a stress came to.
+#[derive(Debug)]
+struct Outcome {
+    sleeps: u64,
+    lost: u64,
+}
+
+/// One sleeper, one publisher, who publishes the next message when the last one has been taken, after random delays on
+/// both sides. Counts sleeps that lasted their whole slice though the message had long been there.
+fn stress(
+    messages: u64,
+    until: Instant,
+    stop_at_first: bool,
+    streaming: bool,
+    notify: impl Fn(&Event<Mapped>, &Word32<Mapped>) + Sync,
+) -> Outcome {
+    let area = memory();
+    let event = Event::new(&area, EVENT, Waiters::One).expect("fits");
+    let word = area.word32(EVENT).expect("fits");
+    let published = area.word64(PUBLISHED).expect("fits");
+    let taken = area.word64(TAKEN).expect("fits");
+    let over = AtomicBool::new(false);
+    let mut outcome = Outcome { sleeps: 0, lost: 0 };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut delays = Delays(0x9e37_79b9_7f4a_7c15);
+            for message in 1..=messages {
+                while taken.load(Acquire) < message - 1 {
+                    if over.load(Relaxed) {
+                        return;
+                    }
+                    std::hint::spin_loop();
+                }
+                delays.delay(64);
+                published.store(message, Release);
+                notify(&event, &word);
+            }
+        });
+        let mut delays = Delays(0xdead_beef_cafe_f00d);
+        for message in 1..=messages {
+            if streaming {
+                event.start_streaming();
+            }
+            delays.delay(1024);
+            while published.load(Acquire) < message {
+                let prepared = event.prepare();
+                if published.load(Acquire) >= message {
+                    break;
+                }
+                let start = Instant::now();
+                event.sleep(prepared, SLICE);
+                outcome.sleeps += 1;
+                // The publisher goes on within microseconds of `taken`, unless it is not run for a whole slice.
+                let full = start.elapsed() >= SLICE - Duration::from_millis(1);
+                let unannounced = word.load(SeqCst) & 1 != 0;
+                if full && unannounced && published.load(Acquire) >= message {
+                    // Still to be announced, perhaps: the publisher may stand between the two.
+                    std::thread::sleep(Duration::from_millis(5));
+                    outcome.lost += u64::from(word.load(SeqCst) & 1 != 0);
+                }
+            }
+            taken.store(message, Release);
+            if stop_at_first && outcome.lost > 0 || Instant::now() > until {
+                break;
+            }
+        }
+        over.store(true, Relaxed);
+    });
+    outcome
+}
+
+#[test]
+fn no_wake_up_is_lost_and_the_control_loses_some() {
+    // Would catch a missing fence on either side, or a promise to stream that is withdrawn without `membarrier`. The
+    // control shows that the stress can see a loss: its publisher looks at the word without a fence.
+    let long = std::env::var_os("IPC_LONG").is_some();
+    let messages = if long { 2_000_000 } else { 20_000 };
+    let soon = || Instant::now() + Duration::from_secs(if long { 600 } else { 15 });
+
+    let control = stress(1_000_000, soon(), true, false, |event, word| {
+        if word.load(Relaxed) & 1 != 0 {
+            event.notify(1);
+        }
+    });
+    println!("control, without a fence: {control:?}");
+    let fenced = stress(messages, soon(), false, false, |event, _| event.notify(1));
+    println!("fence:                    {fenced:?}");
+    let streaming = stress(messages, soon(), false, true, |event, _| event.notify(1));
+    println!("streaming, membarrier:    {streaming:?}");
+    assert_eq!(fenced.lost, 0, "{fenced:?}");
+    assert_eq!(streaming.lost, 0, "{streaming:?}");
+    assert!(
+        fenced.sleeps > 0 && streaming.sleeps > 0,
+        "nobody ever slept"
+    );
+    if control.lost == 0 {
+        println!(
+            "skipped: the control lost nothing in {} sleeps, so this proves nothing here",
+            control.sleeps
+        );
+    }
+}
+
+/// Takes one of the published messages, if there is one.
+fn take<M: Memory>(published: &Word64<M>, taken: &Word64<M>) -> Option<u64> {
+    let next = taken.load(Acquire);
+    (next < published.load(Acquire) && taken.exchange(next, next + 1, SeqCst).is_ok())
+        .then_some(next)
+}
+
+#[test]
+fn each_publication_wakes_its_own_sleeper() {
+    // Would catch a publisher that sees nobody asleep because another one is just waking the first of several. A lost
+    // wake-up shows as a message that lies there for a whole slice while somebody sleeps.
+    const SLEEPERS: usize = 4;
+    let area = memory();
+    let event = Event::new(&area, EVENT, Waiters::Many).expect("fits");
+    let published = area.word64(PUBLISHED).expect("fits");
+    let taken = area.word64(TAKEN).expect("fits");
+    let over = AtomicBool::new(false);
+    let waits = || {
+        wait_until(
+            &event,
+            Wait::Block,
+            None,
+            || match take(&published, &taken) {
+                Some(message) => Ok(Some(message)),
+                None if over.load(SeqCst) => Err(()),
+                None => Ok(None),
+            },
+            || Ok(()),
+        )
+    };
+    let mut slowest = Duration::ZERO;
+    std::thread::scope(|scope| {
+        for _ in 0..SLEEPERS {
+            scope.spawn(|| while waits().is_ok() {});
+        }
+        let end = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < end {
+            // Two at a time, by two publishers.
+            let publish = || {
+                published.add(1, SeqCst);
+                event.notify(1);
+            };
+            std::thread::scope(|scope| {
+                scope.spawn(publish);
+                scope.spawn(publish);
+            });
+            let start = Instant::now();
+            while taken.load(SeqCst) < published.load(SeqCst) {
+                std::thread::yield_now();
+            }
+            slowest = slowest.max(start.elapsed());
+        }
+        over.store(true, SeqCst);
+        event.notify(u32::MAX);
+    });
+    println!(
+        "{} messages, the slowest pair took {slowest:?}",
+        taken.load(SeqCst)
+    );
+    // A busy machine may be late too, but hardly in the very way of a sleeper that looks again by itself.
+    assert!(
+        slowest < SLICE - Duration::from_millis(2),
+        "a wake-up was lost: {slowest:?}"
+    );
+}
+
+#[test]
+fn waiters_killed_asleep_cost_one_wake_up() {
+    // Would catch a count of sleepers that the dead never take back, so that every publication pays for them.
+    let directory = directory();
+    let path = directory.path().join("event");
+    let segment = SegmentOptions::new()
+        .object("event", object())
+        .create(Place::Path(path.clone()))
+        .expect("create");
+    let mut peers = [peer(), peer(), peer()];
+    for peer in &mut peers {
+        peer.say(&format!("open {}", path.display()));
+        assert_eq!(peer.hear(), "open");
+        peer.say("sleep event");
+        assert_eq!(peer.hear(), "asleep");
+    }
+    for peer in &peers {
+        eventually("it sleeps", || {
+            peer.system_call() == Some(nix::libc::SYS_futex)
+        });
+    }
+    for mut peer in peers {
+        peer.kill();
+    }
+    let counted = Counted::new(
+        segment
+            .object("event")
+            .expect("object")
+            .area()
+            .memory()
+            .clone(),
+    );
+    let at = segment.entries()[0].offset as usize;
+    let area = Area::new(counted.clone(), at, 512).expect("fits");
+    let event = Event::new(&area, EVENT, Waiters::Many).expect("fits");
+    assert_ne!(
+        area.word32(EVENT).expect("fits").load(SeqCst),
+        0,
+        "nobody ever slept"
+    );
+    for _ in 0..1000 {
+        event.notify(1);
+    }
+    assert_eq!(counted.counts().wakes.load(SeqCst), 1);
+}
+
+#[test]
+fn one_wait_serves_several_events() {
+    // Would catch a wait that sleeps on the first event only: then each turn that ends by another one takes a slice.
+    const EVENTS: usize = 5;
+    const TURNS: u64 = 200;
+    let areas: Vec<_> = (0..EVENTS).map(|_| memory()).collect();
+    let event = |area| Event::new(area, EVENT, Waiters::One).expect("fits");
+    let events: Vec<_> = areas.iter().map(event).collect();
+    let counters: Vec<_> = areas
+        .iter()
+        .map(|area| area.word64(PUBLISHED).expect("fits"))
+        .collect();
+    let acknowledged = areas[0].word64(TAKEN).expect("fits");
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for turn in 0..TURNS {
+                let index = turn as usize * 3 % EVENTS;
+                std::thread::sleep(Duration::from_micros(300));
+                counters[index].add(1, SeqCst);
+                events[index].notify(1);
+                while acknowledged.load(SeqCst) <= turn {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        let all: Vec<_> = events.iter().collect();
+        let sum = || {
+            counters
+                .iter()
+                .map(|counter| counter.load(SeqCst))
+                .sum::<u64>()
+        };
+        for turn in 0..TURNS {
+            let attempt = || Ok::<_, ()>((sum() > turn).then_some(()));
+            let waited = wait_any(&all, Wait::Block, None, attempt, || Ok(())).expect("no error");
+            assert!(waited.got.is_some());
+            acknowledged.store(turn + 1, SeqCst);
+        }
+    });
+    let each = start.elapsed() / TURNS as u32;
+    println!("{each:?} a turn");
+    assert!(each < SLICE / 4, "{each:?}");
+}
+
+#[test]
+fn a_wait_on_several_events_ends_at_its_deadline() {
+    // Would catch a relative time where the kernel wants an absolute one.
+    let areas = [memory(), memory()];
+    let events: Vec<_> = areas
+        .iter()
+        .map(|area| Event::new(area, EVENT, Waiters::Many).expect("fits"))
+        .collect();
+    let all: Vec<_> = events.iter().collect();
+    let deadline = events[0].memory().now() + Duration::from_millis(90);
+    let start = Instant::now();
+    let waited = wait_any(
+        &all,
+        Wait::Adaptive,
+        Some(deadline),
+        || Ok::<Option<()>, ()>(None),
+        || Ok(()),
+    );
+    let took = start.elapsed();
+    assert!(waited.expect("no error").got.is_none());
+    assert!(
+        took >= Duration::from_millis(90) && took < Duration::from_secs(2),
+        "{took:?}"
+    );
+}
+
+#[test]
+fn an_idle_waiter_takes_less_than_a_thousandth_of_a_cpu() {
+    // Would catch a wait that polls too long, or looks around too dearly, after each slice.
+    let area = memory();
+    let event = Event::new(&area, EVENT, Waiters::One).expect("fits");
+    let thread_time = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    };
+    let (before, start) = (thread_time(), Instant::now());
+    let deadline = event.memory().now() + Duration::from_secs(2);
+    let identity = event.memory().identity();
+    let look_around = || {
+        // What a ring does: ask whether the peer lives.
+        assert!(!event.memory().is_gone(&identity));
+        Ok(())
+    };
+    let waited = wait_until(
+        &event,
+        Wait::Adaptive,
+        Some(deadline),
+        || Ok::<Option<()>, ()>(None),
+        look_around,
+    );
+    assert!(waited.expect("no error").slept);
+    let share = (thread_time() - before).as_secs_f64() / start.elapsed().as_secs_f64();
+    println!("{:.4} % of a CPU", share * 100.0);
+    assert!(share < 0.001, "{share}");
+}
