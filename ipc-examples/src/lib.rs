@@ -1,1 +1,3 @@
-//! Stub.
+//! What the examples share. The examples themselves are in `src/bin`.
+
+pub mod child;

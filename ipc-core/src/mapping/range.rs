@@ -58,7 +58,8 @@ pub enum Advice {
     Cold,
     /// The pages leave memory now, to swap or to the file.
     PageOut,
-    /// Punches a hole into the file: the blocks are given back, and the range reads as zeros everywhere.
+    /// Punches a hole into the file: the blocks are given back, and the range reads as zeros everywhere. (On
+    /// tmpfs and memfds reading it through a mapping takes pages for the zeros again.)
     Remove,
 }
 

@@ -73,8 +73,13 @@ pub(crate) fn probe_as_ordinary(arguments: &[&str]) -> Ended {
     }
     let dir = scratch();
     let copy = dir.path().join("probe");
-    fs::copy(env!("CARGO_BIN_EXE_mapping_probe"), &copy).unwrap();
-    fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
+    // By a process of its own: a descriptor that is open for writing here would be inherited by whatever another thread
+    // starts meanwhile, and the probe then be busy.
+    let copied = Command::new("install")
+        .args(["-m", "755", env!("CARGO_BIN_EXE_mapping_probe")])
+        .arg(&copy)
+        .status();
+    assert!(copied.unwrap().success());
     end(Command::new(&copy).args(arguments).uid(NOBODY).gid(NOBODY))
 }
 
