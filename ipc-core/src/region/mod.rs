@@ -55,10 +55,13 @@ pub use crate::cell::{SharedCell, SharedSlice};
 pub use slice::RegionSlice;
 pub use view::{Load, RegionView};
 
+use crate::Mapped;
 use crate::fork::Process;
 use crate::layout::Shared;
+use crate::memory::{Area, OutOfArea};
+use crate::participant::ParticipantId;
 use crate::segment::{
-    Entry, OBJECT_ALIGN, Object, ObjectSpec, Place, Segment, SegmentError, SegmentOptions,
+    Entry, Kind, OBJECT_ALIGN, Object, ObjectSpec, Place, Segment, SegmentError, SegmentOptions,
 };
 
 /// The name of the region in a segment that holds nothing else.
@@ -69,6 +72,22 @@ pub const KIND: [u8; 8] = *b"region\0\0";
 
 /// The version of the kind.
 pub const VERSION: u32 = 1;
+
+/// Regions and slices hold no claims: there is nothing to clear up after the dead.
+pub(crate) const KINDS: [Kind; 2] = [
+    Kind {
+        tag: KIND,
+        recover: nothing,
+    },
+    Kind {
+        tag: slice::KIND,
+        recover: nothing,
+    },
+];
+
+fn nothing(_: &Area<Mapped>, _: &Entry, _: ParticipantId) -> Result<(), OutOfArea> {
+    Ok(())
+}
 
 /// A `T` in a segment. Dereferences to `T`.
 pub struct Region<T> {

@@ -15,7 +15,7 @@ use crate::layout::{Layout, Message};
 use crate::segment::{Object, ObjectSpec, Place, Segment, SegmentError, SegmentOptions};
 
 /// The tag of a slice in the directory of a segment.
-const KIND: [u8; 8] = *b"slice\0\0\0";
+pub(super) const KIND: [u8; 8] = *b"slice\0\0\0";
 
 /// The version of the kind.
 const VERSION: u32 = 1;

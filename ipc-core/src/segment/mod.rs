@@ -154,7 +154,7 @@ impl Segment {
             .and_then(Participants::new)
             .map_err(damaged)?;
         let state = State::new(&mapped).map_err(damaged)?;
-        let (joined, kinds) = (Mutex::default(), Mutex::default());
+        let (joined, kinds) = (Mutex::default(), Mutex::new(crate::region::KINDS.to_vec()));
         Ok(Self {
             inner: Arc::new(Inner {
                 mapped,
