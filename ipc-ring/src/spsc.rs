@@ -569,6 +569,16 @@ impl<T: Message> Ring<T> {
         self.len() == 0
     }
 
+    /// How many messages were ever pushed, when it was looked at. Never becomes less.
+    pub fn published(&self) -> u64 {
+        self.shared.tail.load(Acquire)
+    }
+
+    /// How many of them were taken, by all consumers together, when it was looked at. Never becomes less.
+    pub fn committed(&self) -> u64 {
+        self.shared.head.load(Acquire)
+    }
+
     /// Whether somebody has closed it. That stays true.
     pub fn is_closed(&self) -> bool {
         self.shared.is_closed()
