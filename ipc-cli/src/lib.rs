@@ -1,6 +1,46 @@
 //! The command `ipc`, as a library with a thin binary.
+//!
+//! One file per subcommand. Data goes to standard output, everything else to standard error.
+
+mod child;
+mod cpus;
+mod ended;
+mod pair;
+mod signals;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use ended::Ended;
+
+/// Run, measure and inspect shared memory between processes.
+#[derive(Debug, Parser)]
+#[command(name = "ipc", version, max_term_width = 100, after_help = ended::EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Pair(pair::Pair),
+}
 
 /// Runs the command with the arguments of this process.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Pair(pair) => pair.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => Ended::of(&error).exit(&error),
+    }
+}
+
+/// Writes to standard output; a reader that has gone away is told as [`Ended::NoReader`].
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    Ok(out.write_all(text.as_bytes()).and_then(|()| out.flush())?)
 }

@@ -3,3 +3,4 @@
 pub mod counted;
 pub mod kill;
 pub mod peers;
+pub mod room;

@@ -1,0 +1,61 @@
+//! How a command can end other than by being done, and the exit code of each.
+
+use std::io;
+use std::process::ExitCode;
+
+/// The table of exit codes, for `--help`.
+pub(crate) const EXIT_CODES: &str =
+    "Exit codes: 0 done, 1 failed, 2 usage, 3 the other side died or went away.";
+
+/// Ends that have an exit code of their own. Put anywhere into the chain of an error.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Ended {
+    /// Anything that the others are not.
+    #[error("failed")]
+    Failed,
+    /// The other side died, or stopped before the end.
+    #[error("{0}")]
+    PeerDead(String),
+    /// A signal asked for the end.
+    #[error("interrupted")]
+    Interrupted(i32),
+    /// Whoever read our standard output has gone: nobody wants a message.
+    #[error("nobody reads the output any more")]
+    NoReader,
+}
+
+impl Ended {
+    /// Which end an error is.
+    pub(crate) fn of(error: &anyhow::Error) -> Self {
+        for cause in error.chain() {
+            if let Some(ended) = cause.downcast_ref::<Self>() {
+                return ended.clone();
+            }
+            let broken = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+            if cause.downcast_ref::<io::Error>().is_some_and(broken) {
+                return Self::NoReader;
+            }
+        }
+        Self::Failed
+    }
+
+    /// Says why on standard error, and gives the exit code. A process that was asked to end by a signal ends by it, so
+    /// that its shell knows.
+    pub(crate) fn exit(self, error: &anyhow::Error) -> ExitCode {
+        let signal = match self {
+            Self::Interrupted(signal) => Some(signal),
+            Self::NoReader => Some(signal_hook::consts::SIGPIPE),
+            _ => None,
+        };
+        if let Some(signal) = signal {
+            // Only returns if the signal has no such default, and then the code below stands.
+            let _ = signal_hook::low_level::emulate_default_handler(signal);
+        } else {
+            eprintln!("ipc: {error:#}");
+        }
+        ExitCode::from(match self {
+            Self::PeerDead(_) => 3,
+            _ => 1,
+        })
+    }
+}
