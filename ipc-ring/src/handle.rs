@@ -69,7 +69,7 @@ impl<S: Side<Memory = Mapped>> Handle<S> {
         match attempt(self.side()?) {
             Ok(got) => Ok(got),
             Err(refusal) => {
-                if let Refusal::Held(by) = refusal {
+                if let Refusal::Held(by) | Refusal::Watch(by) = refusal {
                     self.held_up_by(by);
                 }
                 Err(Stopped::Refused(refusal))
@@ -119,7 +119,7 @@ impl<S: Side<Memory = Mapped>> Handle<S> {
                 match attempt(side) {
                     Ok(got) => Ok(Some(got)),
                     Err(Refusal::NotYet) => Ok(None),
-                    Err(Refusal::Held(by)) => {
+                    Err(Refusal::Held(by) | Refusal::Watch(by)) => {
                         holder.set(Some(by));
                         Ok(None)
                     }
@@ -145,7 +145,9 @@ impl<S: Side<Memory = Mapped>> Handle<S> {
     pub(crate) fn should_wait<U>(outcome: &Result<U, Stopped>) -> bool {
         matches!(
             outcome,
-            Err(Stopped::Refused(Refusal::NotYet | Refusal::Held(_)))
+            Err(Stopped::Refused(
+                Refusal::NotYet | Refusal::Watch(_) | Refusal::Held(_)
+            ))
         )
     }
 
@@ -162,7 +164,9 @@ impl Stopped {
     #[inline]
     pub(crate) fn push<V>(self, value: V) -> PushError<V> {
         match self {
-            Self::Refused(Refusal::NotYet | Refusal::Held(_)) => PushError::Full(value),
+            Self::Refused(Refusal::NotYet | Refusal::Watch(_) | Refusal::Held(_)) => {
+                PushError::Full(value)
+            }
             Self::Refused(Refusal::Closed) => PushError::Closed(value),
             Self::Refused(Refusal::Corrupt | Refusal::Lagged(_)) => PushError::Corrupt(value),
             Self::TimedOut => PushError::TimedOut(value),
@@ -175,7 +179,7 @@ impl Stopped {
     #[inline]
     pub(crate) fn pop(self) -> PopError {
         match self {
-            Self::Refused(Refusal::NotYet) => PopError::Empty,
+            Self::Refused(Refusal::NotYet | Refusal::Watch(_)) => PopError::Empty,
             Self::Refused(Refusal::Held(by)) => PopError::Pending(by),
             Self::Refused(Refusal::Closed) => PopError::Closed,
             Self::Refused(Refusal::Lagged(missed)) => PopError::Lagged(missed),

@@ -39,7 +39,8 @@
 //! A producer looks whether the ring is closed after its claim, and gives the place back if it is. A consumer that finds
 //! nothing looks whether the ring is closed, and if it is, walks once more. All four accesses are sequentially consistent:
 //! either the producer sees the ring closed, or the consumer's second walk sees the claim. So no message that a push
-//! has promised is left in a ring whose consumers have gone.
+//! has promised is left in a ring whose consumers have gone. Nor is one that another process is still reading: as long as
+//! it may come back, a closed ring is "empty" and not yet "closed".
 //!
 //! # Orderings
 //!

@@ -15,7 +15,9 @@ use crate::role::Role;
 pub enum Refusal {
     /// Full, or empty: wait for the other side.
     NotYet,
-    /// The place that is next is in the hands of this participant: wait for it, or find out that it has died.
+    /// Full, or empty, as long as this participant lives: if it has died, what it holds can be had.
+    Watch(ParticipantId),
+    /// The message that is next is still in the hands of this producer. Others may lie behind it.
     Held(ParticipantId),
     /// The ring is closed.
     Closed,

@@ -1,5 +1,7 @@
 //! What the suites share.
 
+pub mod adapters;
+pub mod child;
 pub mod counted;
 pub mod kill;
 pub mod peers;

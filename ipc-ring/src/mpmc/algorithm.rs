@@ -255,7 +255,7 @@ impl<M: Memory> Sender<M> {
             match (ring.geometry.laps_ahead(state, position), state.phase()) {
                 (-1, Phase::Full) => return Err(Refusal::NotYet),
                 (-1, Phase::Reading | Phase::Writing) => {
-                    return Err(state.owner().map_or(Refusal::Corrupt, Refusal::Held));
+                    return Err(state.owner().map_or(Refusal::Corrupt, Refusal::Watch));
                 }
                 // It was free a lap ago, so everything before was claimed, but perhaps nothing behind.
                 (ahead @ 1.., Phase::Free) => position = ring.geometry.behind(position, ahead - 1),
@@ -424,6 +424,8 @@ impl<M: Memory> Receiver<M> {
         let mut back_off = BackOff(1);
         // ORDERING: Acquire pairs with the Release below and in `finish`. Whatever it says is checked against the words.
         let (mut position, mut oldest) = (ring.head.load(Acquire), true);
+        // What nothing to take means: that others have taken what there was, of whom one may have died.
+        let mut nothing = Refusal::NotYet;
         for _ in 0..ring.patience() {
             let state = ring.state(position);
             match (ring.geometry.laps_ahead(state, position), state.phase()) {
@@ -446,12 +448,19 @@ impl<M: Memory> Receiver<M> {
                 // The message may come back: look behind it, but leave the head where it is.
                 (0, Phase::Reading) => {
                     oldest = false;
+                    match state.owner() {
+                        Some(owner) if owner != self.me && nothing == Refusal::NotYet => {
+                            nothing = Refusal::Watch(owner);
+                        }
+                        Some(_) => {}
+                        None => return Err(Refusal::Corrupt),
+                    }
                     position = position.wrapping_add(1);
                 }
                 (0, Phase::Writing) => {
                     return Err(state.owner().map_or(Refusal::Corrupt, Refusal::Held));
                 }
-                (0, Phase::Free) => return Err(Refusal::NotYet),
+                (0, Phase::Free) => return Err(nothing),
                 // Finished. A free slot tells only of what was there two laps before.
                 (ahead @ 1.., phase) => {
                     let laps = ahead - 1 - i64::from(phase == Phase::Free);
@@ -462,7 +471,7 @@ impl<M: Memory> Receiver<M> {
                     position = next;
                 }
                 // We have walked round, over messages that are all being read.
-                (-1, Phase::Reading) => return Err(Refusal::NotYet),
+                (-1, Phase::Reading) => return Err(nothing),
                 // One of them has come back meanwhile.
                 (-1, Phase::Full) => (position, oldest) = (ring.head.load(Acquire), true),
                 _ => return Err(Refusal::Corrupt),

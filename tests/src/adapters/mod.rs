@@ -1,0 +1,116 @@
+//! Every kind of ring behind the same few calls, so that one suite serves them all.
+//!
+//! A kind is added by an entry in [`KINDS`]. Messages are numbers; what travels is [`Message`], whose words all depend on
+//! the number, so that a torn message is seen.
+
+mod typed;
+
+use std::time::Instant;
+
+use ipc_core::segment::{Place, Segment, SegmentError};
+use ipc_ring::{PopError, PushError};
+
+/// What travels: the number, and words made from it.
+pub type Message = [u64; 5];
+
+/// The message of a number.
+pub fn message(number: u64) -> Message {
+    std::array::from_fn(|word| {
+        number
+            .wrapping_mul(1 + 2 * word as u64)
+            .wrapping_add(word as u64)
+    })
+}
+
+/// The number of a message.
+///
+/// # Panics
+///
+/// If it is torn.
+pub fn number(received: &Message) -> u64 {
+    assert_eq!(*received, message(received[0]), "a torn message");
+    received[0]
+}
+
+/// A kind of ring.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it serves several producers at a time.
+    pub many_producers: bool,
+    /// Whether it serves several consumers at a time, each message going to one of them.
+    pub many_consumers: bool,
+    /// Whether a message says that it had been taken before. One with a single consumer at a time need not.
+    pub marks_redelivery: bool,
+    /// Creates one of so many messages.
+    pub create: fn(Place, usize) -> Result<Box<dyn Ring>, SegmentError>,
+    /// Opens one that exists.
+    pub open: fn(Place) -> Result<Box<dyn Ring>, SegmentError>,
+    /// Moves a new, empty ring to a position: as if so many messages had gone through it. `None` where there is no
+    /// position that could wrap.
+    pub start_at: Option<fn(&Segment, u64)>,
+}
+
+/// All kinds.
+pub const KINDS: &[Kind] = &[typed::SPSC, typed::MPMC];
+
+/// A ring that is open.
+pub trait Ring {
+    /// Claims the producer's end.
+    fn producer(&self) -> Box<dyn Producer>;
+    /// Claims the consumer's end.
+    fn consumer(&self) -> Box<dyn Consumer>;
+    /// For a forked child.
+    fn rejoin(&self) -> Box<dyn Ring>;
+    /// The segment.
+    fn segment(&self) -> &Segment;
+    /// Closes it.
+    fn close(&self);
+    /// Messages in it.
+    fn len(&self) -> usize;
+    /// Whether it was found empty.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// How many fit in.
+    fn capacity(&self) -> usize;
+}
+
+/// The end that messages go in at. The names are those of `ipc_ring`.
+#[allow(missing_docs)]
+pub trait Producer {
+    fn set_wait(&mut self, wait: ipc_core::event::Wait);
+    fn try_push(&mut self, number: u64) -> Result<(), PushError<()>>;
+    fn push(&mut self, number: u64) -> Result<(), PushError<()>>;
+    fn push_until(&mut self, number: u64, deadline: Instant) -> Result<(), PushError<()>>;
+    fn try_push_slice(&mut self, numbers: &[u64]) -> Result<usize, PushError<()>>;
+    fn push_slice(&mut self, numbers: &[u64]) -> Result<(), PushError<usize>>;
+    /// Reserves, writes and commits.
+    fn reserve_and_commit(&mut self, number: u64) -> Result<(), PushError<()>>;
+    /// Reserves, writes rubbish, and lets go.
+    fn reserve_and_drop(&mut self) -> Result<(), PushError<()>>;
+    /// Reserves, writes rubbish, and forgets about it.
+    fn reserve_and_forget(&mut self) -> Result<(), PushError<()>>;
+    fn close(self: Box<Self>);
+}
+
+/// The end that messages come out at. The names are those of `ipc_ring`.
+#[allow(missing_docs)]
+pub trait Consumer {
+    fn set_wait(&mut self, wait: ipc_core::event::Wait);
+    fn try_pop(&mut self) -> Result<u64, PopError>;
+    fn pop(&mut self) -> Result<u64, PopError>;
+    fn pop_until(&mut self, deadline: Instant) -> Result<u64, PopError>;
+    /// Takes up to `most`.
+    fn try_pop_into(&mut self, most: usize) -> Result<Vec<u64>, PopError>;
+    fn pop_into(&mut self, most: usize) -> Result<Vec<u64>, PopError>;
+    fn drain(&mut self) -> Vec<u64>;
+    /// Takes a message where it lies, calls `done` with its number and whether it is redelivered, and releases it.
+    fn read_and_release(&mut self, done: &mut dyn FnMut(u64, bool)) -> Result<(), PopError>;
+    /// Takes a message where it lies, and puts it back.
+    fn read_and_put_back(&mut self) -> Result<u64, PopError>;
+    /// Takes a message where it lies, and forgets about it.
+    fn read_and_forget(&mut self) -> Result<u64, PopError>;
+    fn close(self: Box<Self>);
+}

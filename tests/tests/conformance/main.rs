@@ -1,0 +1,6 @@
+//! What every kind of ring promises, asked of all of them through one adapter each.
+
+mod backing;
+mod deaths;
+mod model;
+mod processes;
