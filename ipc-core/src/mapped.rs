@@ -93,6 +93,18 @@ impl Mapped {
         self.attachment.process.is_here()
     }
 
+    /// The address of the byte at `at`.
+    ///
+    /// # Safety
+    ///
+    /// `at` is below `len`.
+    #[inline]
+    pub(crate) unsafe fn pointer(&self, at: usize) -> NonNull<u8> {
+        debug_assert!(at < self.len);
+        // SAFETY: the caller keeps `at` within the mapping.
+        unsafe { self.base.add(at) }
+    }
+
     /// # Safety
     ///
     /// As for [`Memory::load32`].

@@ -10,12 +10,17 @@
 //! | [`Word32`], [`Word64`] | one atomic word | positions, states, roles |
 //! | [`Slots`] | a power of two of equal slots | ring storage; any position is masked to a slot |
 //! | [`Words`] | a 64-bit word in each of such slots | the states of slots |
+//! | [`Arena`] | a power of two of bytes | records of any length; any position is masked to an index |
 //!
 //! # Safety
 //!
 //! The one invariant of this file: a view holds an offset that was checked, when the view was made, to lie with its
 //! whole extent inside the memory and to be aligned to its access. `Memory` promises that its length never shrinks.
 #![allow(unsafe_code)]
+
+mod arena;
+
+pub use arena::Arena;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
