@@ -16,6 +16,18 @@ pub enum PushError<T> {
     /// Somebody closed the ring: nothing more goes in.
     #[error("the ring is closed")]
     Closed(T),
+    /// It can never fit.
+    #[error(
+        "a record of {len} bytes is too long: this ring takes records of up to {max} bytes, half its capacity"
+    )]
+    TooLong {
+        /// What was not pushed.
+        value: T,
+        /// Its length in bytes.
+        len: usize,
+        /// The longest that fits, in bytes.
+        max: usize,
+    },
     /// The ring is full, and its consumer has died since the last call. Told once for each death: call again to wait for
     /// a new consumer.
     #[error("the ring is full and its consumer has died")]
@@ -37,6 +49,7 @@ impl<T> PushError<T> {
             Self::Full(value)
             | Self::TimedOut(value)
             | Self::Closed(value)
+            | Self::TooLong { value, .. }
             | Self::PeerDead(value)
             | Self::Forked(value)
             | Self::Corrupt(value) => value,
@@ -49,6 +62,11 @@ impl<T> PushError<T> {
             Self::Full(value) => PushError::Full(with(value)),
             Self::TimedOut(value) => PushError::TimedOut(with(value)),
             Self::Closed(value) => PushError::Closed(with(value)),
+            Self::TooLong { value, len, max } => PushError::TooLong {
+                value: with(value),
+                len,
+                max,
+            },
             Self::PeerDead(value) => PushError::PeerDead(with(value)),
             Self::Forked(value) => PushError::Forked(with(value)),
             Self::Corrupt(value) => PushError::Corrupt(with(value)),
@@ -74,6 +92,12 @@ pub enum PopError {
     /// is left.
     #[error("the reader was too slow and has missed {0} messages")]
     Lagged(u64),
+    /// The next record does not fit the buffer; it is still in the ring.
+    #[error("the next record has {len} bytes, more than the buffer; it is still in the ring")]
+    TooSmall {
+        /// Its length in bytes.
+        len: usize,
+    },
     /// Somebody closed the ring, and everything that was in it has been taken.
     #[error("the ring is closed and empty")]
     Closed,

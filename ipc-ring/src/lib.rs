@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | [`spsc`] | one producer, one consumer, messages of one type | first in, first out |
 //! | [`mpmc`] | any number of producers and consumers, messages of one type, each taken by one consumer | first in, first out; one that comes back from a dead consumer goes first |
+//! | [`bytes`] | one producer, one consumer, records of any length | first in, first out |
 //!
 //! ```
 //! use ipc_ring::{Ring, spsc};
@@ -27,6 +28,7 @@
 //! # Ok(()) }
 //! ```
 
+pub mod bytes;
 mod consumer;
 mod error;
 mod handle;

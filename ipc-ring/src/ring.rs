@@ -29,11 +29,7 @@ pub trait Ring: Sized {
 
     /// How to create the ring in a segment of its own.
     fn options() -> Options<Self> {
-        Options {
-            capacity: 1024,
-            segment: SegmentOptions::new(),
-            ring: PhantomData,
-        }
+        Options::new(1024)
     }
 
     /// Opens a ring in a segment of its own.
@@ -49,7 +45,7 @@ pub trait Ring: Sized {
 }
 
 /// How every kind of this crate clears up after the dead.
-pub(crate) const KINDS: &[Kind] = &[crate::spsc::KIND, crate::mpmc::KIND];
+pub(crate) const KINDS: &[Kind] = &[crate::bytes::KIND, crate::mpmc::KIND, crate::spsc::KIND];
 
 /// How to create a ring in a segment of its own.
 #[derive(Clone, Debug)]
@@ -60,7 +56,16 @@ pub struct Options<R> {
 }
 
 impl<R: Ring> Options<R> {
-    /// How many messages fit in: a power of two, 1,024 if not set.
+    /// A ring of `capacity`.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            segment: SegmentOptions::new(),
+            ring: PhantomData,
+        }
+    }
+
+    /// How many messages fit in: a power of two, 1,024 if not set. Of a ring of bytes: how many bytes.
     pub fn capacity(mut self, messages: usize) -> Self {
         self.capacity = messages;
         self

@@ -1,0 +1,264 @@
+//! Bytes: one producer, one consumer, records of any length up to half the ring, first in first out.
+//!
+//! For messages whose length varies, and for large ones, which can be written and read where they lie. Never allocates
+//! on its own, never overwrites, never splits a record. Does not serve two producers or two consumers at a time: a second one is
+//! refused ([`lanes`](crate::lanes) serves many producers).
+//!
+//! # Protocol
+//!
+//! ```text
+//! tail    position behind the last record; only the producer stores it
+//! head    position of the next record to be read; only the consumer stores it
+//! arena   the byte at position p has index p mod capacity
+//!
+//! push    choose a place behind the tail; copy header and payload in;  tail := its end     publishes
+//! pop     check the header at the head; copy the payload out;          head := its end     commits
+//! ```
+//!
+//! A record is a header of 8 bytes, which says where its payload is and how long, and the payload, which has no seam: one that
+//! would cross the end of the arena begins at index 0 instead. Any record up to half the arena fits, wherever the
+//! positions are. Each side keeps its own position privately and the other's last seen value, and looks at the other's
+//! only when that value is not enough. A batch moves its position once.
+//!
+//! A reservation writes nothing that a reader would look at before it is committed; a loan moves nothing before it is
+//! released. So dropping either gives it back, and forgetting one harms nobody.
+//!
+//! # Orderings
+//!
+//! The store of `tail` is Release and pairs with the Acquire load in `End::refresh`: whoever sees the position sees the
+//! records. The store of `head` is Release and pairs with the Acquire load in `Sender::refresh`: the payload has been read
+//! before its place is written again. Headers are ordered by these alone.
+//!
+//! # When a participant dies
+//!
+//! A producer killed before its store of `tail` has published nothing, whatever it had reserved and written; its successor
+//! writes at the same place. One killed after it has published, though a sleeping consumer may find out only at the end of
+//! its bounded sleep. A consumer killed before its store of `head` has taken nothing: its successor gets the record, and
+//! where it is [read](Consumer::read) where it lies, is told if it had been shown before. One killed after it, but before
+//! `pop` returned, has taken the record with it. The role of the dead is free as soon as anybody asks for it.
+//!
+//! # A peer that writes rubbish
+//!
+//! Positions and headers are copied once and checked: a record lies within what is published and within the arena, or the
+//! call gives [`PopError::Corrupt`](crate::PopError::Corrupt). A payload is any bytes: decode a copy, not the shared bytes.
+//!
+//! Sources: Lamport (1983); the padding at the seam from Aeron's and Agrona's ring buffers, the bip buffer's contiguous
+//! payloads. Ours are the place of the payload in the header, which makes half the arena the limit and lets a reservation
+//! shrink, the roles, the recovery and the [waiting](ipc_core::event).
+
+mod consumer;
+mod lane;
+mod place;
+mod producer;
+
+use ipc_core::Mapped;
+use ipc_core::memory::{Area, OutOfArea};
+use ipc_core::participant::ParticipantId;
+use ipc_core::segment::{Entry, Kind, Object, ObjectSpec, Segment, SegmentError};
+
+pub use consumer::{Consumer, Record};
+pub use lane::{Receiver, Sender, Shared};
+pub use place::Place;
+pub use producer::{Producer, Reservation};
+
+use crate::error::ClaimError;
+use crate::ring::{self, Claim, Options};
+use crate::role::Holder;
+
+/// How rings of this kind are told from others, and cleared up after the dead.
+pub const KIND: Kind = Kind {
+    tag: *b"bytes\0\0\0",
+    recover,
+};
+
+/// The version of what `docs/layout.md` draws for this kind.
+pub const VERSION: u32 = 1;
+
+/// Bytes of an arena, if nothing is said: twice a common second-level cache, where a stream of large records is fastest.
+pub const DEFAULT_CAPACITY: usize = 1 << 20;
+
+/// The smallest and the largest arena, in bytes.
+const CAPACITIES: std::ops::RangeInclusive<usize> = 16..=1 << 32;
+
+/// Clears up after a dead participant in an object of lanes.
+pub(crate) fn recover(
+    area: &Area<Mapped>,
+    entry: &Entry,
+    dead: ParticipantId,
+) -> Result<(), OutOfArea> {
+    let [capacity, lanes] = entry.parameters;
+    Shared::new(area, lanes as usize, capacity as usize)?.recover(dead);
+    Ok(())
+}
+
+/// What an object of lanes needs.
+pub(crate) fn spec(
+    kind: Kind,
+    version: u32,
+    lanes: usize,
+    capacity: usize,
+) -> Result<ObjectSpec, SegmentError> {
+    let refuse = |fault: &str| {
+        let text = format!("a ring of {capacity} bytes: {fault}");
+        Err(SegmentError::Object(text))
+    };
+    if !capacity.is_power_of_two() || !CAPACITIES.contains(&capacity) {
+        let near = capacity
+            .clamp(*CAPACITIES.start(), *CAPACITIES.end())
+            .next_power_of_two();
+        return refuse(&format!(
+            "its capacity must be a power of two from 16 to 2^32, such as {near}"
+        ));
+    }
+    let Some(len) = Shared::<Mapped>::size(lanes, capacity) else {
+        return refuse("it would not fit any memory");
+    };
+    Ok(ObjectSpec {
+        kind: kind.tag,
+        version,
+        len,
+        schema: String::new(),
+        parameters: [capacity as u64, lanes as u64],
+    })
+}
+
+/// The lanes in an object, if it is of that kind.
+pub(crate) fn attach(
+    object: &Object,
+    kind: Kind,
+    version: u32,
+) -> Result<Shared<Mapped>, SegmentError> {
+    object.expect(kind.tag, version, "")?;
+    let [capacity, lanes] = object.entry().parameters;
+    let fits = usize::try_from(capacity)
+        .ok()
+        .filter(|capacity| CAPACITIES.contains(capacity));
+    let lanes_fit = usize::try_from(lanes)
+        .ok()
+        .filter(|lanes| (1..=object.area().len()).contains(lanes));
+    let shared = match (fits, lanes_fit) {
+        (Some(capacity), Some(lanes)) => Shared::new(object.area(), lanes, capacity).ok(),
+        _ => None,
+    };
+    shared.ok_or_else(|| {
+        SegmentError::Damaged(format!(
+            "{lanes} arenas of {capacity} bytes do not fit the {} bytes of the ring {:?}",
+            object.entry().len,
+            object.entry().name
+        ))
+    })
+}
+
+/// What to say of a ring whose positions contradict each other.
+pub(crate) fn damaged(object: &Object) -> SegmentError {
+    SegmentError::Damaged(format!(
+        "the positions of the ring {:?} contradict each other",
+        object.entry().name
+    ))
+}
+
+/// A byte ring in shared memory, from which its two ends are claimed.
+#[derive(Clone, Debug)]
+pub struct Ring {
+    object: Object,
+    shared: Shared<Mapped>,
+}
+
+impl ring::Ring for Ring {
+    fn spec(capacity: usize) -> Result<ObjectSpec, SegmentError> {
+        spec(KIND, VERSION, 1, capacity)
+    }
+
+    fn attach(object: Object) -> Result<Self, SegmentError> {
+        let shared = attach(&object, KIND, VERSION)?;
+        if shared.lanes() != 1 {
+            return Err(SegmentError::Damaged(
+                "a byte ring with several lanes".into(),
+            ));
+        }
+        Ok(Self { object, shared })
+    }
+
+    /// How to create the ring in a segment of its own. The capacity is in bytes, [`DEFAULT_CAPACITY`] if not set.
+    fn options() -> Options<Self> {
+        Options::new(DEFAULT_CAPACITY)
+    }
+}
+
+impl Ring {
+    /// Claims the role of the producer: there is one at a time. A producer that died is cleared up after, and the new one
+    /// goes on where its publications end.
+    pub fn producer(&self) -> Result<Producer, ClaimError> {
+        let (role, peer) = (self.shared.producer(0), self.shared.consumer());
+        let claim = Claim::role(self.segment(), role, "producer", peer)?;
+        let side = self.shared.sender(0).map_err(|_| damaged(&self.object))?;
+        Ok(Producer::new(side, claim))
+    }
+
+    /// Claims the role of the consumer: there is one at a time. A consumer that died is cleared up after, and the new one
+    /// goes on where its commits end.
+    pub fn consumer(&self) -> Result<Consumer, ClaimError> {
+        let (role, peer) = (self.shared.consumer(), self.shared.producer(0));
+        let claim = Claim::role(self.segment(), role, "consumer", peer)?;
+        let side = self.shared.receiver().map_err(|_| damaged(&self.object))?;
+        Ok(Consumer::new(side, claim))
+    }
+
+    /// The ring for the calling process, a forked child of the one that opened it.
+    pub fn rejoin(&self) -> Result<Self, SegmentError> {
+        let segment = self.segment().rejoin()?;
+        ring::Ring::in_segment(&segment, &self.object.entry().name)
+    }
+
+    /// The segment that the ring lies in.
+    pub fn segment(&self) -> &Segment {
+        self.object.segment()
+    }
+
+    /// Bytes of the arena. A record takes 8 more than its payload, rounded up to a multiple of 8, and now and then what is
+    /// left before the end of the arena.
+    pub fn capacity(&self) -> usize {
+        self.shared.capacity()
+    }
+
+    /// The longest record, in bytes: half the arena.
+    pub fn max_len(&self) -> usize {
+        place::max_len(self.capacity())
+    }
+
+    /// How many records were in it when it was looked at. While others push and pop, it may differ by the time you read
+    /// it.
+    pub fn len(&self) -> usize {
+        self.shared.len()
+    }
+
+    /// Whether nothing was in it when it was looked at.
+    pub fn is_empty(&self) -> bool {
+        self.shared.is_empty()
+    }
+
+    /// How many bytes of the arena were taken when it was looked at.
+    pub fn used(&self) -> usize {
+        self.shared.used(0)
+    }
+
+    /// Whether somebody has closed it. That stays true.
+    pub fn is_closed(&self) -> bool {
+        self.shared.is_closed()
+    }
+
+    /// Closes the ring for good: nothing more goes in, what is in it can still be taken.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+
+    /// Who produces.
+    pub fn producer_role(&self) -> Holder {
+        self.shared.producer(0).holder()
+    }
+
+    /// Who consumes.
+    pub fn consumer_role(&self) -> Holder {
+        self.shared.consumer().holder()
+    }
+}
