@@ -10,7 +10,7 @@ use crate::error::PopError;
 use crate::handle::{Handle, Stopped};
 use crate::loan::Loan;
 use crate::ring::Claim;
-use crate::side::ReceiveSide;
+use crate::side::{LendSide, ReceiveSide};
 
 /// The end that messages come out at. Each kind names its own: [`spsc::Consumer`](crate::spsc::Consumer), and so on.
 ///
@@ -124,37 +124,6 @@ impl<T: Message, S: ReceiveSide<Memory = Mapped>> Consumer<T, S> {
         popped.map_err(Stopped::pop)
     }
 
-    /// Takes the next message where it lies, waiting for one.
-    pub fn read(&mut self) -> Result<Loan<'_, T, S>, PopError> {
-        self.read_within(None)
-    }
-
-    /// Takes the next message where it lies, waiting for one until `deadline`.
-    pub fn read_until(&mut self, deadline: Instant) -> Result<Loan<'_, T, S>, PopError> {
-        self.read_within(Some(deadline))
-    }
-
-    /// Takes the next message where it lies, if there is one. Never waits.
-    #[inline]
-    pub fn try_read(&mut self) -> Result<Loan<'_, T, S>, PopError> {
-        match self.handle.attempt(S::try_read) {
-            Ok(taken) => Ok(Loan::new(&mut self.handle, taken)),
-            Err(stopped) => Err(stopped.pop()),
-        }
-    }
-
-    #[inline]
-    fn read_within(&mut self, deadline: Option<Instant>) -> Result<Loan<'_, T, S>, PopError> {
-        let mut taken = self.handle.attempt(S::try_read);
-        if Handle::<S>::should_wait(&taken) {
-            taken = self.handle.wait_for(deadline, S::try_read);
-        }
-        match taken {
-            Ok(taken) => Ok(Loan::new(&mut self.handle, taken)),
-            Err(stopped) => Err(stopped.pop()),
-        }
-    }
-
     /// Takes what is in the ring now, message by message, and ends where there is nothing more. Never waits.
     pub fn drain(&mut self) -> impl Iterator<Item = T> {
         // Counted before: a producer as fast as we are must not keep us here for ever.
@@ -185,5 +154,38 @@ impl<T: Message, S: ReceiveSide<Memory = Mapped>> Consumer<T, S> {
     /// The algorithm's side of it.
     pub(crate) fn side(&self) -> &S {
         &self.handle.side
+    }
+}
+
+impl<T: Message, S: LendSide<Memory = Mapped>> Consumer<T, S> {
+    /// Takes the next message where it lies, waiting for one.
+    pub fn read(&mut self) -> Result<Loan<'_, T, S>, PopError> {
+        self.read_within(None)
+    }
+
+    /// Takes the next message where it lies, waiting for one until `deadline`.
+    pub fn read_until(&mut self, deadline: Instant) -> Result<Loan<'_, T, S>, PopError> {
+        self.read_within(Some(deadline))
+    }
+
+    /// Takes the next message where it lies, if there is one. Never waits.
+    #[inline]
+    pub fn try_read(&mut self) -> Result<Loan<'_, T, S>, PopError> {
+        match self.handle.attempt(S::try_read) {
+            Ok(taken) => Ok(Loan::new(&mut self.handle, taken)),
+            Err(stopped) => Err(stopped.pop()),
+        }
+    }
+
+    #[inline]
+    fn read_within(&mut self, deadline: Option<Instant>) -> Result<Loan<'_, T, S>, PopError> {
+        let mut taken = self.handle.attempt(S::try_read);
+        if Handle::<S>::should_wait(&taken) {
+            taken = self.handle.wait_for(deadline, S::try_read);
+        }
+        match taken {
+            Ok(taken) => Ok(Loan::new(&mut self.handle, taken)),
+            Err(stopped) => Err(stopped.pop()),
+        }
     }
 }

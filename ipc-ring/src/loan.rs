@@ -42,7 +42,7 @@ use std::marker::PhantomData;
 use ipc_core::{Mapped, Message, bytemuck};
 
 use crate::handle::Handle;
-use crate::side::{ReceiveSide, SendSide, Taken};
+use crate::side::{LendSide, SendSide, Taken};
 
 const FORKED: &str = "a loan taken before fork belongs to the parent process";
 
@@ -128,13 +128,13 @@ impl<T: Message, S: SendSide<Memory = Mapped>> Drop for Reservation<'_, T, S> {
 
 /// A message that is ours to read where it lies. Dropping it releases its place: the message counts as delivered.
 #[derive(Debug)]
-pub struct Loan<'a, T: Message, S: ReceiveSide<Memory = Mapped>> {
+pub struct Loan<'a, T: Message, S: LendSide<Memory = Mapped>> {
     handle: &'a mut Handle<S>,
     taken: Taken,
     message: PhantomData<fn() -> T>,
 }
 
-impl<'a, T: Message, S: ReceiveSide<Memory = Mapped>> Loan<'a, T, S> {
+impl<'a, T: Message, S: LendSide<Memory = Mapped>> Loan<'a, T, S> {
     pub(crate) fn new(handle: &'a mut Handle<S>, taken: Taken) -> Self {
         Self {
             handle,
@@ -204,7 +204,7 @@ impl<'a, T: Message, S: ReceiveSide<Memory = Mapped>> Loan<'a, T, S> {
     }
 }
 
-impl<T: Message, S: ReceiveSide<Memory = Mapped>> Drop for Loan<'_, T, S> {
+impl<T: Message, S: LendSide<Memory = Mapped>> Drop for Loan<'_, T, S> {
     #[inline]
     fn drop(&mut self) {
         if self.handle.claim.is_here() {

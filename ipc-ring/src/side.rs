@@ -4,6 +4,8 @@
 //! the same everywhere: types, deadlines, waiting, errors, the check after `fork`. A side is generic over its
 //! [`Memory`], so that a model checker drives the very code that runs in production.
 
+use std::time::Duration;
+
 use ipc_core::event::{Event, Wait};
 use ipc_core::memory::{Memory, Slots};
 use ipc_core::participant::ParticipantId;
@@ -93,7 +95,10 @@ pub trait ReceiveSide: Side {
     /// Copies as many messages out as there are and as fit in, and commits them. At least one, unless refused. `into`
     /// has room for whole messages, at least one.
     fn try_pop(&mut self, into: &mut [u8]) -> Result<usize, Refusal>;
+}
 
+/// The side of a consumer that can have a message to itself where it lies.
+pub trait LendSide: ReceiveSide {
     /// Takes the next message where it lies, to be given to either [`release`](Self::release) or
     /// [`put_back`](Self::put_back). One at a time: one that is still taken is released first.
     fn try_read(&mut self) -> Result<Taken, Refusal>;
@@ -115,4 +120,14 @@ pub struct Taken {
     pub place: u64,
     /// Whether somebody had taken it before, and died or put it back.
     pub redelivered: bool,
+}
+
+/// For a consumer that has caught up with a stream, before it polls. To poll now would take the line that is being written
+/// away from the producer for every single message.
+pub(crate) fn let_the_stream_flow(memory: &impl Memory) {
+    const LONG_ENOUGH: Duration = Duration::from_nanos(800);
+    let until = memory.now() + LONG_ENOUGH;
+    while memory.now() < until {
+        memory.pause();
+    }
 }

@@ -35,7 +35,6 @@
 
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::time::Duration;
 
 use ipc_core::event::{Event, Wait, Waiters};
 use ipc_core::memory::{Area, Memory, OutOfArea, Slots, Word32, Word64};
@@ -46,7 +45,7 @@ use ipc_core::{Mapped, Message};
 use crate::error::ClaimError;
 use crate::ring;
 use crate::role::{Holder, Role};
-use crate::side::{ReceiveSide, Refusal, SendSide, Side, Taken};
+use crate::side::{self, LendSide, ReceiveSide, Refusal, SendSide, Side, Taken};
 
 /// How rings of this kind are told from others, and cleared up after the dead.
 pub const KIND: Kind = Kind {
@@ -76,9 +75,6 @@ mod field {
 
 /// After so many messages without a sleep, a side promises not to sleep for now.
 const CALM: u64 = 4096;
-
-/// How long a consumer that has caught up with a stream leaves the producer's lines alone.
-const BACK_OFF: Duration = Duration::from_nanos(800);
 
 // ---------------------------------------------------------------------------------------------------- the algorithm
 
@@ -410,7 +406,9 @@ impl<M: Memory> ReceiveSide for Receiver<M> {
         self.advance(count);
         Ok(count)
     }
+}
 
+impl<M: Memory> LendSide for Receiver<M> {
     #[inline]
     fn try_read(&mut self) -> Result<Taken, Refusal> {
         if self.ready() == 0 {
@@ -461,13 +459,7 @@ impl<M: Memory> Side for Receiver<M> {
 
     fn before_wait(&mut self, wait: Wait) {
         if self.head.wrapping_sub(self.run_since) > 1 && wait != Wait::Block {
-            // We have caught up with a stream. Polling now would take the line that is being written away from the
-            // producer for every single message.
-            let memory = self.ring.items.memory();
-            let until = memory.now() + BACK_OFF;
-            while memory.now() < until {
-                memory.pause();
-            }
+            side::let_the_stream_flow(self.ring.items.memory());
         }
     }
 

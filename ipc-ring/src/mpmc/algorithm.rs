@@ -8,7 +8,7 @@ use ipc_core::participant::ParticipantId;
 
 use super::geometry::{Geometry, Phase, State};
 use crate::role::Role;
-use crate::side::{ReceiveSide, Refusal, SendSide, Side, Taken};
+use crate::side::{LendSide, ReceiveSide, Refusal, SendSide, Side, Taken};
 
 /// Offsets in the object, and in a slot. Each line of 128 bytes has its own writers, or is hardly ever written.
 mod field {
@@ -549,7 +549,9 @@ impl<M: Memory> ReceiveSide for Receiver<M> {
         }
         Ok(count)
     }
+}
 
+impl<M: Memory> LendSide for Receiver<M> {
     #[inline]
     fn try_read(&mut self) -> Result<Taken, Refusal> {
         let open = self.claim_or_closed()?;
