@@ -3,6 +3,7 @@
 pub mod adapters;
 pub mod child;
 pub mod counted;
+pub mod explorer;
 pub mod kill;
 pub mod peers;
 pub mod room;

@@ -1,0 +1,47 @@
+//! The cases: what is explored of the library, each with its bounds.
+
+pub mod event;
+pub mod participant;
+
+use super::{Case, Report, explore};
+
+/// A case under a name, ready to run.
+pub struct Entry {
+    /// `object/what happens`.
+    pub name: String,
+    /// Whether it takes seconds at most, so that the test suite runs it.
+    pub quick: bool,
+    run: Box<Run>,
+}
+
+type Run = dyn Fn(&mut dyn FnMut(usize, usize)) -> Report;
+
+impl Entry {
+    fn quick<C: Case + 'static>(name: impl Into<String>, case: C) -> Self {
+        let run = Box::new(move |progress: &mut dyn FnMut(usize, usize)| explore(&case, progress));
+        Self {
+            name: name.into(),
+            quick: true,
+            run,
+        }
+    }
+
+    fn long<C: Case + 'static>(name: impl Into<String>, case: C) -> Self {
+        Self {
+            quick: false,
+            ..Self::quick(name, case)
+        }
+    }
+
+    /// Explores it; `progress` is told now and then how many states there are and how many wait.
+    pub fn run(&self, progress: &mut dyn FnMut(usize, usize)) -> Report {
+        (self.run)(progress)
+    }
+}
+
+/// All cases.
+pub fn all() -> Vec<Entry> {
+    let mut all = event::entries();
+    all.extend(participant::entries());
+    all
+}

@@ -1,0 +1,72 @@
+//! The quick cases of the explorer: every interleaving of a few operations of the library, with kills before any access.
+//!
+//! The long ones run by `cargo run --release -p ipc-tests --bin explore -- --all`.
+
+use ipc_tests::explorer::cases::event::EventCase;
+use ipc_tests::explorer::cases::participant::ParticipantCase;
+use ipc_tests::explorer::{Case, cases, explore};
+
+/// Runs the quick cases of one object, prints what each explored, and demands a proof of each.
+fn prove(object: &str) {
+    let mut failures = Vec::new();
+    let mut count = 0;
+    for case in cases::all()
+        .into_iter()
+        .filter(|case| case.quick && case.name.starts_with(object))
+    {
+        let report = case.run(&mut |_, _| {});
+        println!("{}: {report}", case.name);
+        count += 1;
+        if !report.is_proof() {
+            failures.push(case.name);
+        }
+    }
+    assert!(count > 0, "no case of {object}");
+    assert!(failures.is_empty(), "without proof: {failures:?}");
+}
+
+/// Demands that a control case, in which something needed is missing, is found out.
+fn refute(what: &str, case: impl Case) {
+    let report = explore(&case, |_, _| {});
+    println!("{what}: {report}");
+    assert!(report.violation.is_some(), "{what}: not found out");
+}
+
+/// Catches a wake-up that is lost in some interleaving, and a waiter left behind by a death.
+#[test]
+fn events() {
+    prove("event/");
+}
+
+/// Catches an explorer that sees no lost wake-ups: without timeouts a death between item and wake-up must cost one.
+#[test]
+fn a_killed_publisher_needs_the_timeout() {
+    refute(
+        "killed publisher, no timeouts",
+        EventCase::killed_publisher_without_timeouts(),
+    );
+}
+
+/// As above, for a wake-up that a dying waiter swallows.
+#[test]
+fn a_killed_waiter_needs_the_timeout() {
+    refute(
+        "killed waiter, no timeouts",
+        EventCase::killed_waiter_without_timeouts(),
+    );
+}
+
+/// Catches a row that is reused while a claim still names it, a claim taken from the living, and a death nobody clears up.
+#[test]
+fn participants() {
+    prove("participants/");
+}
+
+/// Pins the known limit of recovery: if a forked child could keep a dead recoverer's recovery byte, that row would stay.
+#[test]
+fn a_stray_child_of_a_recoverer_blocks_one_row() {
+    refute(
+        "recovery byte kept by a stray child",
+        ParticipantCase::stray_child_of_a_recoverer(),
+    );
+}
