@@ -6,7 +6,7 @@ use std::time::Instant;
 use ipc_core::Mapped;
 use ipc_core::event::Wait;
 use ipc_core::segment::{Segment, SegmentError};
-use ipc_ring::side::{ReceiveSide, SendSide};
+use ipc_ring::side::{LendSide, SendSide};
 use ipc_ring::{ONLY, PopError, PushError, Ring as _, mpmc, spsc};
 
 use super::{Consumer, Kind, Message, Producer, Ring, message, number};
@@ -149,7 +149,7 @@ fn without_value<T>(error: PushError<T>) -> PushError<()> {
     error.map(|_| ())
 }
 
-impl<S: ReceiveSide<Memory = Mapped>> Consumer for ipc_ring::Consumer<Message, S> {
+impl<S: LendSide<Memory = Mapped>> Consumer for ipc_ring::Consumer<Message, S> {
     fn set_wait(&mut self, wait: Wait) {
         self.set_wait(wait);
     }
