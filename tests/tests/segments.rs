@@ -15,8 +15,12 @@ mod files;
 mod forks;
 #[path = "segments/header.rs"]
 mod header;
+#[path = "segments/hostile.rs"]
+mod hostile;
 #[path = "segments/kills.rs"]
 mod kills;
+#[path = "segments/limits.rs"]
+mod limits;
 #[path = "segments/names.rs"]
 mod names;
 #[path = "segments/races.rs"]
@@ -38,4 +42,12 @@ const ROLES: &[support::Role] = &[
     ("parent_that_clones", forks::parent_that_clones),
     ("in_another_time", forks::in_another_time),
     ("receiver", forks::receiver),
+    ("on_a_full_tmpfs", limits::on_a_full_tmpfs),
+    ("on_a_full_disk", limits::on_a_full_disk),
+    ("on_odd_file_systems", limits::on_odd_file_systems),
+    ("within_limits", limits::within_limits),
+    ("in_a_small_group", limits::in_a_small_group),
+    ("creator_of_much", limits::creator_of_much),
+    ("mutator", hostile::mutator),
+    ("victim", hostile::victim),
 ];

@@ -257,6 +257,7 @@ impl SegmentOptions {
                 error: error.into(),
             })?;
         let mapping = MapOptions::new()
+            .guard_pages()
             .len(plan.total_len as usize)
             .map_anonymous()?;
         self.fill(
@@ -278,6 +279,7 @@ impl SegmentOptions {
         mut warnings: Vec<String>,
     ) -> Result<Segment, SegmentError> {
         let mapping = MapOptions::new()
+            .guard_pages()
             .len(plan.total_len as usize)
             .map_file(&file)?;
         let origin = trust::origin(&file);

@@ -70,7 +70,9 @@ fn attach(
     if let Some(fault) = trust::copied(&header.origin, &trust::origin(&file)) {
         return Err(SegmentError::Copied { path: shown, fault });
     }
-    let options = MapOptions::new().len(header.total_len as usize);
+    let options = MapOptions::new()
+        .guard_pages()
+        .len(header.total_len as usize);
     let options = if access == Access::ReadOnly {
         options.read_only()
     } else {

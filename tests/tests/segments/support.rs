@@ -100,6 +100,40 @@ pub fn child_of(program: &Path, role: &str, argument: impl AsRef<Path>) -> Comma
     command
 }
 
+/// Runs a role to its end, which must be a good one. What it says it skipped is said here.
+pub fn play(role: &str, argument: impl AsRef<Path>) {
+    let output = child(role, argument).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    said.lines()
+        .filter(|line| line.starts_with("skipped"))
+        .for_each(|line| println!("{line}"));
+    assert!(output.status.success(), "{role}: {}\n{said}", output.status);
+}
+
+/// As [`skipped`], for a child.
+pub fn child_skipped(reason: impl std::fmt::Display) {
+    eprintln!("skipped: {reason}");
+}
+
+/// Gives a child file systems of its own: what it mounts is gone when it ends. False, and says why, if it may not.
+pub fn mounts_of_its_own() -> bool {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+    let apart = unshare(CloneFlags::CLONE_NEWNS).and_then(|()| {
+        mount(
+            None::<&str>,
+            "/",
+            None::<&str>,
+            MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+            None::<&str>,
+        )
+    });
+    if let Err(error) = apart {
+        child_skipped(format!("file systems cannot be mounted here: {error}"));
+    }
+    apart.is_ok()
+}
+
 /// A child that is killed and reaped with the value.
 #[derive(Debug)]
 pub struct Killed(pub Child);
