@@ -38,7 +38,7 @@ fn run(jobs: &[Job], sample: usize) -> Option<Report> {
 /// cannot take over.
 #[test]
 fn every_distinct_state_of_every_operation_can_be_taken_over() {
-    let jobs = modes::jobs(modes::copies, "A");
+    let jobs = modes::jobs("A");
     let Some(report) = run(&jobs, 0) else { return };
     assert_eq!(report.violations(), Vec::<String>::new());
     // Each case has at least its first state, and most have several.
@@ -53,7 +53,7 @@ fn every_distinct_state_of_every_operation_can_be_taken_over() {
 /// process that is taken for a living one.
 #[test]
 fn survivors_go_on_after_real_kills() {
-    let jobs = modes::jobs(modes::kills, "B");
+    let jobs = modes::jobs("B");
     let Some(report) = run(&jobs, 6) else { return };
     assert_eq!(report.violations(), Vec::<String>::new());
     assert!(

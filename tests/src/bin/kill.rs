@@ -43,7 +43,13 @@ enum Mode {
     A,
     /// Kill at every instruction.
     B,
-    /// All of them.
+    /// Stop at every instruction, let the others work, go on.
+    C,
+    /// Stop two, kill one.
+    D,
+    /// Kill the recoverer.
+    E,
+    /// B to E.
     All,
 }
 
@@ -71,18 +77,18 @@ fn main() -> Result<ExitCode> {
         seed,
         sample: if arguments.quick { 60 } else { 1000 },
     };
-    let wanted = |mode: Mode| {
-        arguments
-            .mode
-            .iter()
-            .any(|one| *one == mode || *one == Mode::All)
-    };
     let mut jobs = Vec::new();
-    if wanted(Mode::A) {
-        jobs.extend(modes::jobs(modes::copies, "A"));
-    }
-    if wanted(Mode::B) {
-        jobs.extend(modes::jobs(modes::kills, "B"));
+    for (mode, letter) in [
+        (Mode::A, "A"),
+        (Mode::B, "B"),
+        (Mode::C, "C"),
+        (Mode::D, "D"),
+        (Mode::E, "E"),
+    ] {
+        let all = mode != Mode::A && arguments.mode.contains(&Mode::All);
+        if all || arguments.mode.contains(&mode) {
+            jobs.extend(modes::jobs(letter));
+        }
     }
     jobs.retain(|job| job.title().starts_with(&arguments.only));
     let begun = Instant::now();

@@ -108,8 +108,13 @@ pub trait Scene {
     }
 
     /// The victim is stopped and may go on later: the others work as far as they can, and see that nothing of the
-    /// victim's can be taken.
-    fn carry_on(&mut self) -> Result<()> {
+    /// victim's can be taken. True if [`release`](Self::release) may still be needed.
+    fn carry_on(&mut self) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// A second victim comes: the survivors give it their parts.
+    fn vacate(&mut self) -> Result<()> {
         Ok(())
     }
 

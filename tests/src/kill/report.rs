@@ -9,6 +9,8 @@ use std::time::Duration;
 pub struct Count {
     /// Real kills.
     pub kills: u64,
+    /// Stops without a kill.
+    pub stops: u64,
     /// Instructions of the operation.
     pub instructions: usize,
     /// Instructions left out by sampling.
@@ -43,6 +45,11 @@ impl Report {
     /// One real kill.
     pub fn killed(&self, mode: &str, case: &str) {
         self.with(|inner| inner.count(mode, case).kills += 1);
+    }
+
+    /// One stop that was no kill.
+    pub fn stopped(&self, mode: &str, case: &str) {
+        self.with(|inner| inner.count(mode, case).stops += 1);
     }
 
     /// How long an operation is, and how many of its instructions were not killed at.
@@ -110,9 +117,19 @@ impl Report {
                 } else {
                     String::new()
                 };
+                let (number, what) = match (count.kills, count.stops) {
+                    (0, 0) => (0, "copies"),
+                    (0, stops) => (stops, "stops"),
+                    (kills, _) => (kills, "kills"),
+                };
+                let over = if mode == "D" {
+                    "pairs of states"
+                } else {
+                    "instructions"
+                };
                 line(format!(
-                    "{case:42} mode {mode}: {:7} kills over {:6} instructions{rest}",
-                    count.kills, count.instructions
+                    "{case:42} mode {mode}: {number:7} {what} over {:6} {over}{rest}",
+                    count.instructions
                 ));
             }
             line(format!(

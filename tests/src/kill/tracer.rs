@@ -249,6 +249,13 @@ impl Victim {
         self.come_out_released(release)
     }
 
+    /// Waits until the victim comes out of a sleep that ends by itself.
+    pub fn come_out_of_sleep(&mut self) -> Result<()> {
+        let out = self.come_out(Duration::from_secs(5))?;
+        ensure!(out == Step::Next, "the victim sleeps without end");
+        Ok(())
+    }
+
     /// As [`come_out`](Self::come_out), giving a sleeping victim what it waits for.
     fn come_out_released(&mut self, mut release: impl FnMut() -> Result<()>) -> Result<()> {
         if self.come_out(BLOCKED)? == Step::Next {

@@ -60,6 +60,8 @@ fn recovery(adapter: &dyn Adapter, ground: &Ground) -> Result<Operation> {
     adapter.learn(ground)?;
     let segment = ground.segment().clone();
     let dead = ground.dead();
+    // Who clears up takes part itself, and leaves a row of its own when it dies.
+    segment.participant()?;
     Ok(Box::new(move || {
         for id in &dead {
             segment.recover(*id);

@@ -322,29 +322,30 @@ impl Scene for Stage {
         Ok(true)
     }
 
-    fn carry_on(&mut self) -> Result<()> {
-        let refused = if is_consumer(self.case.operation) {
-            self.ring.consumer().map(drop)
-        } else {
-            self.ring.producer().map(drop)
-        };
-        let settled = !self.case.operation.starts_with("claim")
-            && !self.case.operation.starts_with("give up");
-        if settled && self.case.operation.starts_with("close").eq(&false) {
+    fn carry_on(&mut self) -> Result<bool> {
+        if ["push", "push batch", "pop", "pop batch"].contains(&self.case.operation) {
+            let refused = if is_consumer(self.case.operation) {
+                self.ring.consumer().map(drop)
+            } else {
+                self.ring.producer().map(drop)
+            };
             ensure!(
                 matches!(refused, Err(ClaimError::Taken { .. })),
                 "the role of a stopped process was given away: {refused:?}"
             );
         }
+        let mut gave_room = false;
         if let Some(consumer) = &mut self.consumer {
-            loop {
-                match consumer.try_pop() {
-                    Ok(parcel) => self.taken.push(parcel.open()?),
-                    Err(PopError::Empty | PopError::Closed) => break,
-                    Err(error) => bail!("while the producer is stopped: {error}"),
-                }
+            while let Ok(parcel) = consumer.try_pop() {
+                self.taken.push(parcel.open()?);
+                gave_room = true;
             }
         }
+        Ok(!gave_room)
+    }
+
+    fn vacate(&mut self) -> Result<()> {
+        (self.producer, self.consumer) = (None, None);
         Ok(())
     }
 

@@ -84,7 +84,7 @@ pub fn kills(context: Context<'_>, adapter: &dyn Adapter, case: &Case) -> Result
 }
 
 /// Every point of a short operation; of a long one those that changed something, system calls, and a sample.
-fn choose(points: &[Point], context: Context<'_>) -> Vec<usize> {
+pub(super) fn choose(points: &[Point], context: Context<'_>) -> Vec<usize> {
     let last = points.len() - 1;
     if points.len() <= EVERY.min(context.sample) {
         return (0..=last).collect();
@@ -112,8 +112,7 @@ fn progress_anywhere(case: &Case, found: &str) -> Result<()> {
     Ok(())
 }
 
-/// A new victim, killed at one point; gives what survivors found. Where time decides which way an operation takes, it
-/// may need several.
+/// A new victim, killed at one point; gives what survivors found.
 fn kill_at(
     context: Context<'_>,
     adapter: &dyn Adapter,
@@ -122,36 +121,36 @@ fn kill_at(
     (n, place): (usize, Place),
     unaided: bool,
 ) -> Result<String> {
-    let mut attempts = 0;
-    let (scene, victim) = loop {
-        match victim_at(context, adapter, case, points, (n, place)) {
-            Err(error) if error.is::<Astray>() && attempts < 20 => attempts += 1,
-            other => break other?,
-        }
-    };
-    bury(context, adapter, scene, victim, (n % 2 == 0, unaided))
-}
-
-fn victim_at(
-    context: Context<'_>,
-    adapter: &dyn Adapter,
-    case: &Case,
-    points: &[Point],
-    (n, place): (usize, Place),
-) -> Result<(Box<dyn Scene>, Victim)> {
-    let mut scene = adapter.stage(case, Cast::Living).context("stage")?;
-    let mut victim =
-        context
-            .program
-            .start(adapter.kind(), case.operation, case.state, scene.ground())?;
-    scene.poise()?;
-    advance(&mut victim, scene.as_mut(), points, n)?;
+    let (scene, mut victim) = victim_at(context, adapter, case, points, n)?;
     match place {
         Place::Before => {}
         Place::Entry => drop(victim.go_to(Edge::Entry)?),
         Place::Exit | Place::Asleep => drop(victim.go_to(Edge::Exit)?),
     }
-    Ok((scene, victim))
+    bury(context, adapter, scene, victim, (n % 2 == 0, unaided))
+}
+
+/// A new victim at point `n`. Where time decides which way an operation takes, that may need several.
+pub(super) fn victim_at(
+    context: Context<'_>,
+    adapter: &dyn Adapter,
+    case: &Case,
+    points: &[Point],
+    n: usize,
+) -> Result<(Box<dyn Scene>, Victim)> {
+    let mut attempts = 0;
+    loop {
+        let mut scene = adapter.stage(case, Cast::Living).context("stage")?;
+        let mut victim =
+            context
+                .program
+                .start(adapter.kind(), case.operation, case.state, scene.ground())?;
+        scene.poise()?;
+        match advance(&mut victim, scene.as_mut(), points, n) {
+            Err(error) if error.is::<Astray>() && attempts < 20 => attempts += 1,
+            done => return done.map(|()| (scene, victim)),
+        }
+    }
 }
 
 /// From the first point to point `n`, releasing the victim where it blocks on the way. The victim then stands at the

@@ -2,15 +2,20 @@
 
 mod copies;
 mod kills;
+mod pairs;
+mod recoverers;
+mod stops;
 mod trace;
 
 pub use copies::copies;
 pub use kills::kills;
+pub use recoverers::recoverers;
+pub use stops::stops;
 pub use trace::{End, Point, Trace, trace};
 
 use anyhow::{Result, bail};
 
-use crate::kill::adapter::{self, Adapter, Case};
+use crate::kill::adapter::{self, Adapter, Case, Pair};
 use crate::kill::report::Report;
 use crate::kill::tracer::Program;
 
@@ -35,21 +40,36 @@ pub fn name(adapter: &dyn Adapter, case: &Case) -> String {
 /// One mode, applied to one case.
 pub type ModeOf = fn(Context<'_>, &dyn Adapter, &Case) -> Result<()>;
 
-/// A mode and a case.
+/// A mode and what to apply it to.
 pub struct Job {
     adapter: &'static dyn Adapter,
-    case: Case,
-    mode: ModeOf,
+    task: Task,
     letter: &'static str,
 }
 
-/// A job for every case of every kind.
-pub fn jobs(mode: ModeOf, letter: &'static str) -> Vec<Job> {
+enum Task {
+    Case(ModeOf, Case),
+    Pair(Pair),
+}
+
+/// A job for every case of every kind; of mode D, for every pair.
+///
+/// # Panics
+///
+/// If there is no such mode.
+pub fn jobs(letter: &'static str) -> Vec<Job> {
+    let mode = match letter {
+        "A" => copies,
+        "B" => kills,
+        "C" => stops,
+        "D" => return adapter::all().iter().copied().flat_map(pairs_of).collect(),
+        "E" => recoverers,
+        other => panic!("no mode {other}"),
+    };
     let of = |adapter: &'static dyn Adapter| {
         let job = move |case| Job {
             adapter,
-            case,
-            mode,
+            task: Task::Case(mode, case),
             letter,
         };
         adapter.cases().into_iter().map(job)
@@ -57,15 +77,31 @@ pub fn jobs(mode: ModeOf, letter: &'static str) -> Vec<Job> {
     adapter::all().iter().copied().flat_map(of).collect()
 }
 
+fn pairs_of(adapter: &'static dyn Adapter) -> impl Iterator<Item = Job> {
+    let job = move |pair| Job {
+        adapter,
+        task: Task::Pair(pair),
+        letter: "D",
+    };
+    adapter.pairs().into_iter().map(job)
+}
+
 impl Job {
     /// What it is about.
     pub fn title(&self) -> String {
-        name(self.adapter, &self.case)
+        match &self.task {
+            Task::Case(_, case) => name(self.adapter, case),
+            Task::Pair(pair) => pairs::title(self.adapter, pair),
+        }
     }
 
     /// Does it. What the harness itself fails at is a violation as well: nothing is left out silently.
     pub fn run(&self, context: Context<'_>) {
-        if let Err(error) = (self.mode)(context, self.adapter, &self.case) {
+        let done = match &self.task {
+            Task::Case(mode, case) => mode(context, self.adapter, case),
+            Task::Pair(pair) => pairs::pairs(context, self.adapter, pair),
+        };
+        if let Err(error) = done {
             let title = self.title();
             context
                 .report
