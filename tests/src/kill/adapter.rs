@@ -16,6 +16,8 @@ pub struct Case {
     pub outcomes: Vec<String>,
     /// The operation waits for somebody else.
     pub blocks: bool,
+    /// What may be found as well if others have worked while the victim was stopped.
+    pub if_stopped: Option<&'static str>,
 }
 
 impl Case {
@@ -27,7 +29,14 @@ impl Case {
             state,
             outcomes,
             blocks: false,
+            if_stopped: None,
         }
+    }
+
+    /// The same, with another end if others work in the middle of it.
+    pub fn if_stopped(mut self, outcome: &'static str) -> Self {
+        self.if_stopped = Some(outcome);
+        self
     }
 
     /// The same, of one that waits until [`Scene::release`] gives it what it waits for.

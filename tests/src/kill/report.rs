@@ -28,6 +28,7 @@ struct Inner {
     counts: BTreeMap<(String, String), Count>,
     states: HashSet<(String, u64)>,
     checks: u64,
+    other_ways: u64,
     violations: Vec<String>,
     recoveries: Vec<Duration>,
     until_recovered: Vec<Duration>,
@@ -67,6 +68,11 @@ impl Report {
             inner.checks += 1;
             inner.states.insert((case.to_owned(), digest));
         });
+    }
+
+    /// A victim did not come by the instruction it was to be killed at, and was killed after as many others.
+    pub fn went_another_way(&self) {
+        self.with(|inner| inner.other_ways += 1);
     }
 
     /// Something that must not be.
@@ -136,6 +142,10 @@ impl Report {
                 "{} checks of {} distinct states",
                 inner.checks,
                 inner.states.len()
+            ));
+            line(format!(
+                "{} victims took another way than the first one, and were killed on it after as many instructions",
+                inner.other_ways
             ));
             let smallest = inner.counts.iter().filter(|(_, count)| count.kills > 0);
             if let Some(((case, mode), count)) = smallest.min_by_key(|(_, count)| count.kills) {

@@ -22,7 +22,10 @@ pub fn main(arguments: &[String]) -> Result<()> {
         anyhow::bail!("a victim is told its kind, its operation and its state")
     };
     let adapter = adapter::find(kind).context("no such kind")?;
-    let cases = adapter.cases();
+    let mut cases = adapter.cases();
+    for pair in adapter.pairs() {
+        cases.extend([pair.first, pair.second]);
+    }
     let ground = match rest {
         [] => {
             let fd = std::io::stdin().as_fd().try_clone_to_owned()?;

@@ -1,8 +1,8 @@
 //! The kinds that are killed.
 
-mod spsc;
+mod queue;
 
 use crate::kill::adapter::Adapter;
 
 /// Every kind.
-pub static ALL: &[&dyn Adapter] = &[&spsc::Spsc];
+pub static ALL: &[&dyn Adapter] = &[&queue::Of(queue::Spsc), &queue::Of(queue::Mpmc)];

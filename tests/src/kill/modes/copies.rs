@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
-use super::{Context, Progress, name, trace};
+use super::{Context, End, Progress, name, trace};
 use crate::kill::adapter::{Adapter, Case, Cast};
 
 /// Checks a copy of each distinct state of the operation.
@@ -44,7 +44,11 @@ pub fn copies(context: Context<'_>, adapter: &dyn Adapter, case: &Case) -> Resul
             .report
             .violation(format!("{title}, mode A: {error:#}"));
     }
-    if let Err(error) = victim.finish() {
+    let left = match trace.end {
+        End::Finished => victim.finish(),
+        End::Asleep => victim.kill().map(drop),
+    };
+    if let Err(error) = left {
         context
             .report
             .violation(format!("{title}, not killed at all: {error:#}"));

@@ -7,7 +7,7 @@ use ipc_core::participant::Life;
 
 use super::{Context, Point, Progress, Random, name, trace};
 use crate::kill::adapter::{Adapter, Case, Cast, Scene};
-use crate::kill::tracer::{Astray, Edge, Victim};
+use crate::kill::tracer::{Astray, Edge, Step, Victim};
 
 /// Operations of up to so many instructions are killed after each of them.
 const EVERY: usize = 2000;
@@ -56,9 +56,9 @@ pub fn kills(context: Context<'_>, adapter: &dyn Adapter, case: &Case) -> Result
         for place in places {
             let unaided = count % UNAIDED == 0;
             let killed = kill_at(context, adapter, case, &points, (n, place), unaided);
-            let seen = killed.and_then(|found| {
+            let seen = killed.and_then(|(found, exact)| {
                 // The exit of a system call is the state behind it.
-                if place == Place::Before {
+                if place == Place::Before && exact && !case.blocks {
                     progress.saw(&found)
                 } else {
                     progress_anywhere(case, &found)
@@ -120,37 +120,56 @@ fn kill_at(
     points: &[Point],
     (n, place): (usize, Place),
     unaided: bool,
-) -> Result<String> {
-    let (scene, mut victim) = victim_at(context, adapter, case, points, n)?;
+) -> Result<(String, bool)> {
+    let (scene, mut victim, exact) = victim_at(context, adapter, case, points, n)?;
+    if !exact {
+        context.report.went_another_way();
+    }
     match place {
         Place::Before => {}
         Place::Entry => drop(victim.go_to(Edge::Entry)?),
         Place::Exit | Place::Asleep => drop(victim.go_to(Edge::Exit)?),
     }
-    bury(context, adapter, scene, victim, (n % 2 == 0, unaided))
+    let found = bury(context, adapter, scene, victim, (n % 2 == 0, unaided))?;
+    Ok((found, exact))
 }
 
-/// A new victim at point `n`. Where time decides which way an operation takes, that may need several.
+/// A new victim at point `n`. Where time or another process decides which way an operation takes, that may need several;
+/// if none comes by, one that has made as many steps will do, and the answer says so.
 pub(super) fn victim_at(
     context: Context<'_>,
     adapter: &dyn Adapter,
     case: &Case,
     points: &[Point],
     n: usize,
-) -> Result<(Box<dyn Scene>, Victim)> {
-    let mut attempts = 0;
-    loop {
+) -> Result<(Box<dyn Scene>, Victim, bool)> {
+    let start = || {
         let mut scene = adapter.stage(case, Cast::Living).context("stage")?;
-        let mut victim =
+        let victim =
             context
                 .program
                 .start(adapter.kind(), case.operation, case.state, scene.ground())?;
         scene.poise()?;
+        Ok::<_, anyhow::Error>((scene, victim))
+    };
+    for _ in 0..5 {
+        let (mut scene, mut victim) = start()?;
         match advance(&mut victim, scene.as_mut(), points, n) {
-            Err(error) if error.is::<Astray>() && attempts < 20 => attempts += 1,
-            done => return done.map(|()| (scene, victim)),
+            Err(error) if error.is::<Astray>() => {}
+            done => return done.map(|()| (scene, victim, true)),
         }
     }
+    let (mut scene, mut victim) = start()?;
+    for _ in 0..n {
+        if victim.is_at_end()? {
+            break;
+        }
+        if victim.step()? == Step::Blocked {
+            scene.release()?;
+            victim.come_out_of_sleep()?;
+        }
+    }
+    Ok((scene, victim, false))
 }
 
 /// From the first point to point `n`, releasing the victim where it blocks on the way. The victim then stands at the

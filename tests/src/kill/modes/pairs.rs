@@ -15,7 +15,7 @@ enum Dies {
 }
 
 /// Every state of the one with every state of the other, up to the sample.
-pub fn pairs(context: Context<'_>, adapter: &dyn Adapter, pair: &Pair) -> Result<()> {
+pub(super) fn pairs(context: Context<'_>, adapter: &dyn Adapter, pair: &Pair) -> Result<()> {
     let title = title(adapter, pair);
     let first = states(context, adapter, &pair.first)?;
     let second = states(context, adapter, &pair.second)?;
@@ -44,7 +44,7 @@ pub fn pairs(context: Context<'_>, adapter: &dyn Adapter, pair: &Pair) -> Result
 }
 
 /// The name of a pair in reports.
-pub fn title(adapter: &dyn Adapter, pair: &Pair) -> String {
+pub(super) fn title(adapter: &dyn Adapter, pair: &Pair) -> String {
     let (first, second) = (pair.first.operation, pair.second.operation);
     format!("{}/{first} + {second}/{}", adapter.kind(), pair.first.state)
 }

@@ -108,7 +108,7 @@ fn kill_recoverer(
     kills::advance(&mut victim, &mut grave, points, n)?;
     victim.kill()?;
     // The second recoverer: by itself for one half, on the way to what newcomers want for the other.
-    if n % 2 == 0 {
+    if n.is_multiple_of(2) {
         adapter.learn(&grave.0)?;
         for id in grave.0.dead() {
             ensure!(

@@ -36,7 +36,7 @@ fn stop_at(
     points: &[super::Point],
     n: usize,
 ) -> Result<()> {
-    let (mut scene, mut victim) = kills::victim_at(context, adapter, case, points, n)?;
+    let (mut scene, mut victim, _) = kills::victim_at(context, adapter, case, points, n)?;
     if let Ground::Region(segment) = scene.ground() {
         adapter.learn(scene.ground())?;
         for id in segment.participants() {
@@ -61,7 +61,7 @@ fn stop_at(
     let found = scene.survive(false).context("after it left")?;
     let last = case.outcomes.last().context("an outcome")?;
     ensure!(
-        found == *last,
+        found == *last || Some(found.as_str()) == case.if_stopped,
         "when all is over `{found}` is found instead of `{last}`"
     );
     Ok(())
