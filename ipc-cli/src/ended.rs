@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 /// The table of exit codes, for `--help`.
 pub(crate) const EXIT_CODES: &str =
-    "Exit codes: 0 done, 1 failed, 2 usage, 3 the other side died or went away.";
+    "Exit codes: 0 done, 1 failed, 2 usage, 3 the other side died or went away, 4 timed out.";
 
 /// Ends that have an exit code of their own. Put anywhere into the chain of an error.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -16,6 +16,9 @@ pub(crate) enum Ended {
     /// The other side died, or stopped before the end.
     #[error("{0}")]
     PeerDead(String),
+    /// Nothing moved for as long as the user was willing to wait.
+    #[error("{0}")]
+    TimedOut(String),
     /// A signal asked for the end.
     #[error("interrupted")]
     Interrupted(i32),
@@ -55,6 +58,7 @@ impl Ended {
         }
         ExitCode::from(match self {
             Self::PeerDead(_) => 3,
+            Self::TimedOut(_) => 4,
             _ => 1,
         })
     }

@@ -3,10 +3,14 @@
 //! One file per subcommand. Data goes to standard output, everything else to standard error.
 
 mod child;
+mod consume;
 mod cpus;
 mod ended;
 mod pair;
+mod produce;
+mod rm;
 mod signals;
+mod stream;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -26,12 +30,18 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Pair(pair::Pair),
+    Produce(produce::Produce),
+    Consume(consume::Consume),
+    Rm(rm::Rm),
 }
 
 /// Runs the command with the arguments of this process.
 pub fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Pair(pair) => pair.run(),
+        Command::Produce(produce) => produce.run(),
+        Command::Consume(consume) => consume.run(),
+        Command::Rm(rm) => rm.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -122,7 +122,9 @@ impl Running {
 
     /// Waits for its end.
     pub fn end(mut self) -> Done {
-        let child = self.0.take().expect("it is there until its end");
+        let mut child = self.0.take().expect("it is there until its end");
+        // Kept open: whoever wants it to end by the end of its input closes that himself.
+        let _stdin = child.stdin.take();
         child.wait_with_output().expect("the program ends").into()
     }
 }
