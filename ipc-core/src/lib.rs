@@ -8,6 +8,7 @@ mod copy;
 pub mod event;
 mod fault;
 pub mod fork;
+pub mod ids;
 pub mod layout;
 mod mapped;
 pub mod mapping;

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -266,6 +267,16 @@ unsafe impl Memory for Mapped {
     unsafe fn wake(&self, at: usize, count: u32) -> u32 {
         // SAFETY: the caller's contract is the callee's.
         sys::futex::wake(unsafe { self.word32(at) }, count)
+    }
+
+    unsafe fn sync(&self, at: usize, len: usize) -> io::Result<()> {
+        Ok(self
+            .mapping()
+            .sync(at..at + len, crate::mapping::Sync::Wait)?)
+    }
+
+    fn instance(&self) -> u64 {
+        sys::file_system::instance(&*self.attachment.locks.file)
     }
 
     fn try_lock(&self, byte: LockByte) -> bool {

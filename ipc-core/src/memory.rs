@@ -156,6 +156,22 @@ pub unsafe trait Memory: Clone {
     /// As for [`load32`](Self::load32).
     unsafe fn wake(&self, at: usize, count: u32) -> u32;
 
+    /// Writes a range back to storage and waits until it is there. Nothing to do where there is no storage.
+    ///
+    /// # Safety
+    ///
+    /// `at + len <= len()`.
+    unsafe fn sync(&self, at: usize, len: usize) -> std::io::Result<()> {
+        let _ = (at, len);
+        Ok(())
+    }
+
+    /// Names the run of the machine and of the file system since when the memory has been continuous: after a power cut
+    /// it is another one. Zero if that cannot be told.
+    fn instance(&self) -> u64 {
+        0
+    }
+
     /// Takes the lock byte `byte` if nobody holds it, not even another thread of this attachment. The kernel lets go
     /// of it when this process dies.
     fn try_lock(&self, byte: LockByte) -> bool;
@@ -180,6 +196,8 @@ pub enum LockByte {
     Life(u16),
     /// Held by whoever recovers the participant.
     Recovery(u16),
+    /// Of an object: which byte means what is its business. Objects use the numbers from their offset divided by 64 on.
+    Object(u64),
 }
 
 impl LockByte {
@@ -189,6 +207,7 @@ impl LockByte {
         match self {
             Self::Life(id) => BASE + 2 * id as u64,
             Self::Recovery(id) => BASE + 2 * id as u64 + 1,
+            Self::Object(number) => 2 * BASE + number,
         }
     }
 }
@@ -325,6 +344,13 @@ impl<M: Memory> Area<M> {
         // SAFETY: `check` found `at + from.len()` to lie within the memory.
         unsafe { self.memory.write(at, from) };
         Ok(())
+    }
+
+    /// Writes a range back to storage and waits, if it lies in the area.
+    pub fn sync(&self, at: usize, len: usize) -> std::io::Result<()> {
+        let at = self.check(at, len, 1).map_err(std::io::Error::other)?;
+        // SAFETY: `check` found `at + len` to lie within the memory.
+        unsafe { self.memory.sync(at, len) }
     }
 
     /// The place in the memory of an extent of this area.

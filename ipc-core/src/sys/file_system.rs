@@ -7,6 +7,8 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 
+use rustix::fs::{AtFlags, StatxFlags, statx};
+
 /// What `FS_IOC_GETFSUUID` fills in: the length, then the bytes.
 #[repr(C)]
 struct Uuid {
@@ -27,6 +29,22 @@ pub(crate) fn uuid(file: impl AsFd) -> [u8; 16] {
     // local variable.
     let result = unsafe { libc::ioctl(file.as_fd().as_raw_fd(), FS_IOC_GETFSUUID, &raw mut uuid) };
     if result == 0 { uuid.bytes } else { [0; 16] }
+}
+
+/// Names the boot and the mount that a file is reached by: after a power cut or a remount it is another number. Zero
+/// where the kernel (before 6.8) does not number mounts without using numbers again, or /proc does not tell the boot.
+pub(crate) fn instance(file: impl AsFd) -> u64 {
+    /// `STATX_MNT_ID_UNIQUE`.
+    const UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+    let known = statx(file, "", AtFlags::EMPTY_PATH, UNIQUE);
+    let boot = super::process::boot();
+    match known {
+        Ok(known) if known.stx_mask & UNIQUE.bits() != 0 && boot != 0 => {
+            // Two numbers in one: mixed, so that neither hides in the other.
+            (boot ^ known.stx_mnt_id.wrapping_mul(0x9e37_79b9_7f4a_7c15)).max(1)
+        }
+        _ => 0,
+    }
 }
 
 /// The name of a kind of file system, by the magic number that `statfs` gives.
