@@ -1,0 +1,283 @@
+//! Ids never repeat: among processes, through kills, through adoption, and with no gap where none is allowed.
+#![allow(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ipc_core::ids::{BLOCK, EPOCH, Ids, IdsError};
+use ipc_core::memory::{Area, Word64};
+use ipc_core::segment::{ObjectSpec, Place, Segment, SegmentError, SegmentOptions};
+use ipc_core::{Mapped, segment::Object};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, fork};
+
+/// What each process was given, in memory that survives it: a count, then the ids.
+struct Ledger {
+    object: Object,
+    room: usize,
+}
+
+impl Ledger {
+    fn new(processes: usize, room: usize) -> Self {
+        let len = processes * (room + 1) * 8;
+        let spec = ObjectSpec {
+            kind: *b"ledger\0\0",
+            version: 1,
+            len,
+            schema: String::new(),
+            parameters: [0; 2],
+        };
+        let segment = SegmentOptions::new()
+            .object("ledger", spec)
+            .create(Place::Anonymous)
+            .unwrap();
+        Self {
+            object: segment.object("ledger").unwrap(),
+            room,
+        }
+    }
+
+    fn word(&self, process: usize, at: usize) -> Word64<Mapped> {
+        let area: &Area<Mapped> = self.object.area();
+        area.word64((process * (self.room + 1) + at) * 8).unwrap()
+    }
+
+    /// Adds an id; false when there is no more room.
+    fn add(&self, process: usize, id: u64) -> bool {
+        use std::sync::atomic::Ordering::Relaxed;
+        let count = self.word(process, 0);
+        let at = count.load(Relaxed);
+        if at as usize == self.room {
+            return false;
+        }
+        self.word(process, 1 + at as usize).store(id, Relaxed);
+        count.store(at + 1, Relaxed);
+        true
+    }
+
+    fn count(&self, process: usize) -> usize {
+        self.word(process, 0)
+            .load(std::sync::atomic::Ordering::Acquire) as usize
+    }
+
+    fn ids(&self, process: usize) -> impl Iterator<Item = u64> + '_ {
+        (0..self.count(process)).map(move |at| {
+            self.word(process, 1 + at)
+                .load(std::sync::atomic::Ordering::Relaxed)
+        })
+    }
+}
+
+/// Runs `body` in a forked child, which ends with it.
+fn child(body: impl FnOnce()) -> Pid {
+    // SAFETY: the child uses what it inherited and makes, and ends without returning into the test harness.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Parent { child } => child,
+        ForkResult::Child => {
+            let code =
+                i32::from(std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).is_err());
+            // SAFETY: ends the child at once, without what belongs to the parent.
+            unsafe { libc::_exit(code) }
+        }
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn seeded() -> Self {
+        let seed = std::env::var("IPC_TEST_SEED")
+            .ok()
+            .and_then(|seed| seed.parse().ok());
+        let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) << 20 | 0x1234_5);
+        println!("IPC_TEST_SEED={seed}");
+        Self(seed)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+/// `processes` processes draw until the ledger is full; each is killed at random moments and started again. Returns how
+/// often one was killed.
+fn draw_under_fire(path: &Path, processes: usize, ledger: &Ledger, leased: bool) -> u64 {
+    let mut random = Random::seeded();
+    let worker = |process: usize| {
+        let ids = Ids::open(path).expect("open");
+        if leased {
+            let mut lease = ids.lease().expect("lease");
+            while ledger.add(process, lease.next().expect("an id")) {}
+        } else {
+            while ledger.add(process, ids.next().expect("an id")) {}
+        }
+    };
+    let start = |process: usize| child(|| worker(process));
+    let mut workers: Vec<Pid> = (0..processes).map(start).collect();
+    let mut kills = 0;
+    let end = Instant::now() + Duration::from_secs(60);
+    while (0..processes).any(|process| ledger.count(process) < ledger.room) {
+        assert!(
+            Instant::now() < end,
+            "the ledger was not full after a minute"
+        );
+        std::thread::sleep(Duration::from_micros(random.below(3000)));
+        let process = random.below(processes as u64) as usize;
+        if ledger.count(process) < ledger.room {
+            kill(workers[process], Signal::SIGKILL).unwrap();
+            waitpid(workers[process], None).unwrap();
+            kills += 1;
+            workers[process] = start(process);
+        }
+    }
+    for worker in workers {
+        let _ = waitpid(worker, None);
+    }
+    kills
+}
+
+/// All ids of the ledger; fails if one is there twice.
+fn all_once(ledger: &Ledger, processes: usize) -> BTreeSet<u64> {
+    let mut seen = BTreeSet::new();
+    for process in 0..processes {
+        for id in ledger.ids(process) {
+            assert!(seen.insert(id), "id {id} came twice");
+        }
+    }
+    seen
+}
+
+// A counter that is read and written in two steps gives one id to two processes; one that is not recorded before it is
+// given comes again after a kill.
+#[test]
+fn strict_ids_are_given_once_and_without_a_gap_but_for_the_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("strict");
+    drop(Ids::create(path.as_path()).unwrap());
+    let (processes, each) = (4, 50_000);
+    let ledger = Ledger::new(processes, each);
+    let kills = draw_under_fire(&path, processes, &ledger, false);
+    let seen = all_once(&ledger, processes);
+    let ids = Ids::open(path.as_path()).unwrap();
+    // The drawer of a missing id was killed holding it, or found the ledger full.
+    let missing = ids.statistics().drawn - seen.len() as u64;
+    println!("{kills} kills, {missing} ids missing");
+    assert!(
+        missing <= kills + processes as u64,
+        "{missing} ids are missing after {kills} kills"
+    );
+    assert_eq!(ids.next().unwrap(), ids.statistics().drawn);
+}
+
+// A lease that is found half way by its successor, or counted twice, gives ids twice; one that is forgotten loses blocks.
+#[test]
+fn leased_ids_are_given_once_and_blocks_are_not_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("leased");
+    drop(Ids::create(path.as_path()).unwrap());
+    let (processes, each) = (4, 200_000);
+    let ledger = Ledger::new(processes, each);
+    let kills = draw_under_fire(&path, processes, &ledger, true);
+    let seen = all_once(&ledger, processes);
+    let known = Ids::open(path.as_path()).unwrap().statistics();
+    println!("{kills} kills, {known:?}");
+    // Drawn is given, leased, lost in a counted block, or gone with the one id that a killed process held.
+    let missing = known.drawn - seen.len() as u64 - known.leased;
+    assert!(
+        missing <= known.lost + kills + processes as u64,
+        "{missing} ids are missing: {known:?}"
+    );
+    assert!(known.lost <= kills * BLOCK);
+}
+
+// What is left of a block on a clean leave must come back, or each short-lived process would waste most of a block.
+#[test]
+fn what_is_left_of_a_lease_is_given_out_later() {
+    let ids = Ids::create(Place::Memfd("ids".into())).unwrap();
+    let mut lease = ids.lease().unwrap();
+    assert_eq!((lease.next().unwrap(), lease.next().unwrap()), (1, 2));
+    assert!(matches!(ids.lease(), Err(IdsError::LeaseTaken)));
+    drop(lease);
+    assert_eq!(ids.lease().unwrap().next().unwrap(), 3);
+    // Another attachment has another row, and takes what the first one leaves.
+    let segment = || {
+        use std::os::fd::AsFd;
+        Segment::open(ids.segment().as_fd().try_clone_to_owned().unwrap()).unwrap()
+    };
+    let other = Ids::in_segment(&segment(), "ids").unwrap();
+    assert_eq!(other.lease().unwrap().next().unwrap(), BLOCK + 1);
+    drop(other);
+    let third = Ids::in_segment(&segment(), "ids").unwrap();
+    assert_eq!(third.lease().unwrap().next().unwrap(), BLOCK + 2);
+    assert_eq!(third.statistics().drawn, 2 * BLOCK);
+}
+
+// A mark written for every lease would cost an msync each; the cost target is fewer than one per 100,000 ids.
+#[test]
+fn the_disk_is_asked_seldom() {
+    let directory = tempfile::tempdir().unwrap();
+    let ids = Ids::create(directory.path().join("seldom")).unwrap();
+    let mut lease = ids.lease().unwrap();
+    let count = 5_000_000;
+    for _ in 0..count {
+        lease.next().unwrap();
+    }
+    let written = ids.statistics().extensions;
+    assert!(
+        written >= 1 && written * 100_000 < count,
+        "{written} marks for {count} ids"
+    );
+}
+
+// Two files that both draw from one range would give every id twice.
+#[test]
+fn f24_a_copy_is_refused_until_adopted_and_then_draws_from_a_new_epoch() {
+    let directory = tempfile::tempdir().unwrap();
+    let (original, copy) = (
+        directory.path().join("original"),
+        directory.path().join("copy"),
+    );
+    let ids = Ids::create(original.as_path()).unwrap();
+    let first = ids.take(1000).unwrap();
+    drop(ids);
+    std::fs::copy(&original, &copy).unwrap();
+    std::fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let refused = Ids::open(copy.as_path()).unwrap_err();
+    assert!(
+        matches!(refused, IdsError::Segment(SegmentError::Copied { .. })),
+        "{refused}"
+    );
+    let adopted = Ids::adopt(copy.as_path()).unwrap();
+    assert_eq!(adopted.next().unwrap(), EPOCH + 1);
+    drop(adopted);
+    let again = Ids::open(copy.as_path()).unwrap();
+    assert_eq!(again.next().unwrap(), EPOCH + 2, "the epoch is raised once");
+    assert_eq!(
+        Ids::open(original.as_path()).unwrap().next().unwrap(),
+        first.end
+    );
+}
+
+// An inherited lease in a child would give the parent's ids a second time.
+#[test]
+fn a_forked_child_is_refused_and_joins_anew() {
+    let ids = Ids::create(Place::Anonymous).unwrap();
+    let mut lease = ids.lease().unwrap();
+    lease.next().unwrap();
+    let ledger = Ledger::new(1, 1);
+    let pid = child(|| {
+        assert!(matches!(lease.next(), Err(IdsError::Forked)));
+        assert!(matches!(ids.next(), Err(IdsError::Forked)));
+        let mut own = ids.rejoin().unwrap();
+        own = own.clone();
+        ledger.add(0, own.lease().unwrap().next().unwrap());
+    });
+    waitpid(pid, None).unwrap();
+    assert_eq!(ledger.ids(0).collect::<Vec<_>>(), [BLOCK + 1]);
+    assert_eq!(lease.next().unwrap(), 2);
+}
