@@ -305,6 +305,6 @@ impl Lease {
         if !self.process.is_here() {
             return Err(IdsError::Forked);
         }
-        Ok(self.lease.next()? + 1)
+        Ok(self.lease.give()? + 1)
     }
 }

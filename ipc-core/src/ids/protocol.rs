@@ -354,12 +354,7 @@ impl<M: Memory> Counter<M> {
             return None;
         }
         let (next, end) = self.leftover(&row);
-        let mut lost = row.lost.load(Relaxed);
-        if lost & DRAWING != 0 {
-            // The last holder was killed between drawing a block and recording it. One store counts it and ends it.
-            lost = (lost & !DRAWING).wrapping_add(ONE_LOST);
-            row.lost.store(lost, Relaxed);
-        }
+        let lost = settle(&row);
         Some(Lease {
             counter: self.clone(),
             row,
@@ -399,7 +394,7 @@ impl<M: Memory> Counter<M> {
                 .sum(),
             lost: rows
                 .map(|row| row.lost.load(Relaxed))
-                .map(|lost| lost / ONE_LOST * BLOCK)
+                .map(|lost| lost.div_ceil(ONE_LOST) * BLOCK)
                 .sum(),
             extensions: self.extensions.load(Relaxed),
             changed: self.changed.load(Relaxed),
@@ -433,6 +428,17 @@ pub struct Statistics {
     pub failed: bool,
 }
 
+/// Counts a block whose drawer was killed before it was recorded, for whoever has the row to itself. One store counts it
+/// and ends it.
+fn settle<M: Memory>(row: &Row<M>) -> u64 {
+    let mut lost = row.lost.load(Relaxed);
+    if lost & DRAWING != 0 {
+        lost = (lost & !DRAWING).wrapping_add(ONE_LOST);
+        row.lost.store(lost, Relaxed);
+    }
+    lost
+}
+
 /// A block of ids from which one participant gives them out without asking anybody.
 #[derive(Debug)]
 pub struct Lease<M: Memory> {
@@ -448,7 +454,7 @@ pub struct Lease<M: Memory> {
 impl<M: Memory> Lease<M> {
     /// Gives the next id.
     #[inline]
-    pub fn next(&mut self) -> Result<u64, Refusal> {
+    pub fn give(&mut self) -> Result<u64, Refusal> {
         if self.next == self.end {
             self.refill()?;
         }
@@ -485,19 +491,23 @@ impl<M: Memory> Lease<M> {
         let counter = self.counter.clone();
         for (row, number) in counter.leases.iter().zip(1_u16..) {
             let life = LockByte::Life(number);
-            let (next, end) = counter.leftover(row);
-            if next == end || number == self.me.get() || !counter.memory().try_lock(life) {
+            let left = |row| {
+                let (next, end) = counter.leftover(row);
+                (next < end).then_some((next, end))
+            };
+            let worth_it = left(row).is_some() || row.lost.load(Relaxed) & DRAWING != 0;
+            if !worth_it || number == self.me.get() || !counter.memory().try_lock(life) {
                 continue;
             }
+            settle(row);
             // Again, now that nobody else changes it.
-            let (next, end) = counter.leftover(row);
+            let left = left(row);
             // Cleared there before it is recorded here: a kill in between loses the range and does not double it.
             row.end.store(0, Release);
-            if next != end {
-                self.record(next, end);
-            }
+            left.into_iter()
+                .for_each(|(next, end)| self.record(next, end));
             counter.memory().unlock(life);
-            if next != end {
+            if left.is_some() {
                 return true;
             }
         }
