@@ -6,4 +6,5 @@ pub mod counted;
 pub mod explorer;
 pub mod kill;
 pub mod peers;
+pub mod powercut;
 pub mod room;
