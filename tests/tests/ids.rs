@@ -1,5 +1,4 @@
 //! Ids never repeat: among processes, through kills, through adoption, and with no gap where none is allowed.
-#![allow(unsafe_code)]
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,9 +7,8 @@ use ipc_core::ids::{BLOCK, EPOCH, Ids, IdsError};
 use ipc_core::memory::{Area, Word64};
 use ipc_core::segment::{ObjectSpec, Place, Segment, SegmentError, SegmentOptions};
 use ipc_core::{Mapped, segment::Object};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, fork};
+use ipc_tests::child::Child;
+use ipc_tests::powercut::Random;
 
 /// What each process was given, in memory that survives it: a count, then the ids.
 struct Ledger {
@@ -69,40 +67,6 @@ impl Ledger {
     }
 }
 
-/// Runs `body` in a forked child, which ends with it.
-fn child(body: impl FnOnce()) -> Pid {
-    // SAFETY: the child uses what it inherited and makes, and ends without returning into the test harness.
-    match unsafe { fork() }.unwrap() {
-        ForkResult::Parent { child } => child,
-        ForkResult::Child => {
-            let code =
-                i32::from(std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).is_err());
-            // SAFETY: ends the child at once, without what belongs to the parent.
-            unsafe { libc::_exit(code) }
-        }
-    }
-}
-
-struct Random(u64);
-
-impl Random {
-    fn seeded() -> Self {
-        let seed = std::env::var("IPC_TEST_SEED")
-            .ok()
-            .and_then(|seed| seed.parse().ok());
-        let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) << 20 | 0x1_2345);
-        println!("IPC_TEST_SEED={seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
-
 /// `processes` processes draw until the ledger is full; each is killed at random moments and started again. Returns how
 /// often one was killed.
 fn draw_under_fire(path: &Path, processes: usize, ledger: &Ledger, leased: bool) -> u64 {
@@ -116,8 +80,8 @@ fn draw_under_fire(path: &Path, processes: usize, ledger: &Ledger, leased: bool)
             while ledger.add(process, ids.next().expect("an id")) {}
         }
     };
-    let start = |process: usize| child(|| worker(process));
-    let mut workers: Vec<Pid> = (0..processes).map(start).collect();
+    let start = |process: usize| Child::run(|| worker(process));
+    let mut workers: Vec<Option<Child>> = (0..processes).map(start).map(Some).collect();
     let mut kills = 0;
     let end = Instant::now() + Duration::from_secs(60);
     while (0..processes).any(|process| ledger.count(process) < ledger.room) {
@@ -128,15 +92,12 @@ fn draw_under_fire(path: &Path, processes: usize, ledger: &Ledger, leased: bool)
         std::thread::sleep(Duration::from_micros(random.below(1500)));
         let process = random.below(processes as u64) as usize;
         if ledger.count(process) < ledger.room {
-            kill(workers[process], Signal::SIGKILL).unwrap();
-            waitpid(workers[process], None).unwrap();
+            workers[process].take().into_iter().for_each(Child::kill);
             kills += 1;
-            workers[process] = start(process);
+            workers[process] = Some(start(process));
         }
     }
-    for worker in workers {
-        let _ = waitpid(worker, None);
-    }
+    workers.into_iter().flatten().for_each(Child::join);
     kills
 }
 
@@ -275,14 +236,14 @@ fn a_forked_child_is_refused_and_joins_anew() {
     let mut lease = ids.lease().unwrap();
     lease.next().unwrap();
     let ledger = Ledger::new(1, 1);
-    let pid = child(|| {
+    let child = Child::run(|| {
         assert!(matches!(lease.next(), Err(IdsError::Forked)));
         assert!(matches!(ids.next(), Err(IdsError::Forked)));
         let mut own = ids.rejoin().unwrap();
         own = own.clone();
         ledger.add(0, own.lease().unwrap().next().unwrap());
     });
-    waitpid(pid, None).unwrap();
+    child.join();
     assert_eq!(ledger.ids(0).collect::<Vec<_>>(), [BLOCK + 1]);
     assert_eq!(lease.next().unwrap(), 2);
 }
