@@ -150,14 +150,34 @@ mod tests {
 
     #[cfg(target_arch = "x86_64")]
     #[test]
-    fn the_path_without_avx_is_exact() {
-        // Catches a fault in the loop that this machine would never take.
+    fn the_paths_of_other_processors_are_exact() {
+        // Catches a fault in a class that this processor would never take.
+        use x86_64::*;
+        let avx = is_x86_feature_detected!("avx");
         exhaust(|to, from| {
-            if from.len() > 64 {
-                // SAFETY: two slices of one length above 64, which the borrows keep apart.
-                unsafe { x86_64::loop_sse(to.as_mut_ptr(), from.as_ptr(), from.len()) }
-            } else {
-                to.copy_from_slice(from);
+            let (to, from, len) = (to.as_mut_ptr(), from.as_ptr(), from.len());
+            match len {
+                // SAFETY: (as for the rest) two slices of one length, which the borrows keep apart.
+                0..=64 => unsafe { to.copy_from_nonoverlapping(from, len) },
+                // SAFETY: as above, and the processor has AVX.
+                65..=128 if avx => unsafe { ends_2_of_256(to, from, len) },
+                // SAFETY: as above, and the processor has AVX.
+                129..=256 if avx => unsafe { ends_4_of_256(to, from, len) },
+                // SAFETY: as above, and the processor has AVX.
+                257..=400 if avx => unsafe { stream_256(to, from, len) },
+                // SAFETY: as above, and the processor has AVX.
+                _ if avx => unsafe { loop_256(to, from, len) },
+                // SAFETY: as above, and more than 64 bytes.
+                _ => unsafe { loop_sse(to, from, len) },
+            }
+        });
+        exhaust(|to, from| {
+            let (to, from, len) = (to.as_mut_ptr(), from.as_ptr(), from.len());
+            match len {
+                // SAFETY: as above.
+                0..=64 => unsafe { to.copy_from_nonoverlapping(from, len) },
+                // SAFETY: as above, and more than 64 bytes.
+                _ => unsafe { loop_sse(to, from, len) },
             }
         });
     }

@@ -11,7 +11,10 @@
 //! each names every register that it changes.
 #![allow(unsafe_code)]
 
-use core::arch::asm;
+use core::{
+    arch::asm,
+    sync::atomic::{AtomicU8, Ordering::Relaxed},
+};
 use std::arch::is_x86_feature_detected;
 
 /// From this length on a copy bypasses the caches.
@@ -189,83 +192,115 @@ unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
     }
 }
 
-/// Copies more than 64 bytes by the widest loop that the processor has.
+/// What the processor has. Asked once and then kept, so that a copy asks with one load.
+static WIDTH: AtomicU8 = AtomicU8::new(0);
+const SSE: u8 = 1;
+const AVX: u8 = 2;
+const AVX_512: u8 = 3;
+
+#[cold]
+fn detect() -> u8 {
+    // `avx512vbmi2` came with the processors that no longer slow down when they use the wide registers.
+    let width = if is_x86_feature_detected!("avx512vbmi2") && is_x86_feature_detected!("avx512vl") {
+        AVX_512
+    } else if is_x86_feature_detected!("avx") {
+        AVX
+    } else {
+        SSE
+    };
+    WIDTH.store(width, Relaxed);
+    width
+}
+
+/// Copies more than 64 bytes by the widest registers that the processor has.
 ///
 /// # Safety
 ///
 /// That of [`copy`], and `len > 64`.
 #[inline(never)]
 unsafe fn copy_long(to: *mut u8, from: *const u8, len: usize) {
-    // The answers are asked of the processor once and then kept: a load and a test each.
-    if len > 256 && is_x86_feature_detected!("avx512vbmi2") && is_x86_feature_detected!("avx512f") {
-        // `avx512vbmi2` came with the processors that no longer slow down when they use the wide registers.
-        if (REP..STREAM).contains(&len) && !is_just_above(to, from) {
-            // SAFETY: it copies `len` bytes from `rsi` to `rdi`, for which the caller vouches.
-            unsafe {
-                asm!("rep movsb", inout("rdi") to => _, inout("rsi") from => _, inout("rcx") len => _,
-                    options(nostack, preserves_flags));
-            }
-        } else if len < STREAM {
-            // SAFETY: the same contract, the length is above 256, and the processor has AVX-512.
-            unsafe { loop_512(to, from, len) }
-        } else {
-            // SAFETY: as above.
-            unsafe { stream_512(to, from, len) }
-        }
-    } else if !is_x86_feature_detected!("avx") {
-        // SAFETY: the same contract.
-        unsafe { loop_sse(to, from, len) }
-    } else if len <= 128 {
-        // SAFETY: (1) 64 bytes from the front and 64 before the end lie within `len`; (2) the whole of the calling
-        // convention's registers is given up, also to `vzeroupper`; (3) the processor has AVX.
-        unsafe {
-            asm!(
-                "vmovdqu ymm0, [{from}]",
-                "vmovdqu ymm1, [{from} + 32]",
-                "vmovdqu ymm2, [{from} + {len} - 64]",
-                "vmovdqu ymm3, [{from} + {len} - 32]",
-                "vmovdqu [{to}], ymm0",
-                "vmovdqu [{to} + 32], ymm1",
-                "vmovdqu [{to} + {len} - 64], ymm2",
-                "vmovdqu [{to} + {len} - 32], ymm3",
-                "vzeroupper",
-                to = in(reg) to, from = in(reg) from, len = in(reg) len,
-                clobber_abi("sysv64"), options(nostack, preserves_flags),
-            );
-        }
-    } else if len <= 256 {
-        // SAFETY: (1) 128 bytes from the front and 128 before the end lie within `len`; (2) and (3) as above.
-        unsafe {
-            asm!(
-                "vmovdqu ymm0, [{from}]",
-                "vmovdqu ymm1, [{from} + 32]",
-                "vmovdqu ymm2, [{from} + 64]",
-                "vmovdqu ymm3, [{from} + 96]",
-                "vmovdqu ymm4, [{from} + {len} - 128]",
-                "vmovdqu ymm5, [{from} + {len} - 96]",
-                "vmovdqu ymm6, [{from} + {len} - 64]",
-                "vmovdqu ymm7, [{from} + {len} - 32]",
-                "vmovdqu [{to}], ymm0",
-                "vmovdqu [{to} + 32], ymm1",
-                "vmovdqu [{to} + 64], ymm2",
-                "vmovdqu [{to} + 96], ymm3",
-                "vmovdqu [{to} + {len} - 128], ymm4",
-                "vmovdqu [{to} + {len} - 96], ymm5",
-                "vmovdqu [{to} + {len} - 64], ymm6",
-                "vmovdqu [{to} + {len} - 32], ymm7",
-                "vzeroupper",
-                to = in(reg) to, from = in(reg) from, len = in(reg) len,
-                clobber_abi("sysv64"), options(nostack, preserves_flags),
-            );
-        }
-    } else if len < STREAM {
-        // SAFETY: the same contract, the length is above 256, and the processor has AVX.
-        unsafe { loop_256(to, from, len) }
-    } else {
-        // SAFETY: as above.
-        unsafe { stream_256(to, from, len) }
+    // ORDERING: Relaxed; the number stands for itself, and whoever sees none asks again.
+    let width = match WIDTH.load(Relaxed) {
+        0 => detect(),
+        known => known,
+    };
+    match width {
+        // SAFETY: (as for the rest) the same contract, and the processor has the registers; `len` is 65 to 128.
+        AVX_512 if len <= 128 => unsafe { high_2_of_256(to, from, len) },
+        // SAFETY: as above; `len` is 129 to 256.
+        AVX_512 if len <= 256 => unsafe { high_4_of_256(to, from, len) },
+        // SAFETY: as above; `len` is 257 to 512.
+        AVX_512 if len <= 512 => unsafe { ends_4_of_512(to, from, len) },
+        // SAFETY: as above; it needs nothing of `len`.
+        AVX_512 if (REP..STREAM).contains(&len) && !is_just_above(to, from) => unsafe {
+            rep(to, from, len)
+        },
+        // SAFETY: as above; `len` is above 512.
+        AVX_512 if len < STREAM => unsafe { loop_512(to, from, len) },
+        // SAFETY: as above; `len` is above 512.
+        AVX_512 => unsafe { stream_512(to, from, len) },
+        // SAFETY: as above; `len` is 65 to 128.
+        AVX if len <= 128 => unsafe { ends_2_of_256(to, from, len) },
+        // SAFETY: as above; `len` is 129 to 256.
+        AVX if len <= 256 => unsafe { ends_4_of_256(to, from, len) },
+        // SAFETY: as above; `len` is above 256.
+        AVX if len < STREAM => unsafe { loop_256(to, from, len) },
+        // SAFETY: as above; `len` is above 256.
+        AVX => unsafe { stream_256(to, from, len) },
+        // SAFETY: as above; `len` is above 64.
+        _ => unsafe { loop_sse(to, from, len) },
     }
 }
+
+/// Copies by the processor's own instruction for it.
+///
+/// # Safety
+///
+/// That of [`copy`].
+unsafe fn rep(to: *mut u8, from: *const u8, len: usize) {
+    // SAFETY: it copies `len` bytes from `rsi` to `rdi`, for which the caller vouches.
+    unsafe {
+        asm!("rep movsb", inout("rdi") to => _, inout("rsi") from => _, inout("rcx") len => _,
+            options(nostack, preserves_flags));
+    }
+}
+
+/// Loads of so many vectors from the front and from the end, which overlap or touch, then the stores.
+macro_rules! both_ends {
+    ($name:ident, $v:literal, $width:literal, $mov:literal, $clean:literal, $($front:literal $back:literal $nth:literal $last:literal),+) => {
+        /// # Safety
+        ///
+        /// That of [`copy`], `len` is not below the vectors of one side, nor above those of both, and the processor has
+        /// the registers.
+        #[inline(always)]
+        pub(super) unsafe fn $name(to: *mut u8, from: *const u8, len: usize) {
+            // SAFETY: (1) as many bytes from the front and before the end lie within `len`; (2) the whole of the calling
+            // convention's registers is given up; (3) the processor has the registers, says the caller.
+            unsafe {
+                asm!(
+                    $(concat!($mov, " ", $v, $front, ", [rsi + ", $nth, " * ", $width, "]"),)+
+                    $(concat!($mov, " ", $v, $back, ", [rsi + rdx - ", $last, " * ", $width, "]"),)+
+                    $(concat!($mov, " [rdi + ", $nth, " * ", $width, "], ", $v, $front),)+
+                    $(concat!($mov, " [rdi + rdx - ", $last, " * ", $width, "], ", $v, $back),)+
+                    $clean,
+                    in("rdi") to, in("rsi") from, in("rdx") len,
+                    clobber_abi("sysv64"), options(nostack, preserves_flags),
+                );
+            }
+        }
+    };
+}
+
+// Of the wide registers those from 16 on, of which no older instruction knows the lower half: so none is slowed down by
+// an upper half that is not cleared, and `vzeroupper` can be left out.
+both_ends!(high_2_of_256, "ymm2", "32", "vmovdqu64", "", "0" "2" "0" "1", "1" "3" "1" "2");
+both_ends!(high_4_of_256, "ymm2", "32", "vmovdqu64", "",
+    "0" "4" "0" "1", "1" "5" "1" "2", "2" "6" "2" "3", "3" "7" "3" "4");
+both_ends!(ends_4_of_512, "zmm2", "64", "vmovdqu64", "",
+    "0" "4" "0" "1", "1" "5" "1" "2", "2" "6" "2" "3", "3" "7" "3" "4");
+both_ends!(ends_2_of_256, "ymm", "32", "vmovdqu", "vzeroupper", "0" "2" "0" "1", "1" "3" "1" "2");
+both_ends!(ends_4_of_256, "ymm", "32", "vmovdqu", "vzeroupper",
+    "0" "4" "0" "1", "1" "5" "1" "2", "2" "6" "2" "3", "3" "7" "3" "4");
 
 /// Whether `to` lies 1 to 63 bytes above `from` modulo 4096: there `rep movsb` takes up to twenty times as long.
 fn is_just_above(to: *const u8, from: *const u8) -> bool {
@@ -276,14 +311,14 @@ fn is_just_above(to: *const u8, from: *const u8) -> bool {
 ///
 /// `rdi` is the destination, `rsi` the distance from it to the source, `rax` and `rcx` the last round of each.
 macro_rules! vector_loop {
-    ($name:ident, $v:literal, $width:literal, $unaligned:literal, $store:literal, $fence:literal) => {
+    ($name:ident, $v:literal, $width:literal, $unaligned:literal, $store:literal, $fence:literal, $clean:literal) => {
         /// # Safety
         ///
         /// That of [`copy`], `len` is above 256, and the processor has the registers.
         pub(super) unsafe fn $name(to: *mut u8, from: *const u8, len: usize) {
             // SAFETY: (1) a round is begun only below the last one, which lies within `len`, so each stays within it; the
             // first vector makes up for what aligning skips; (2) the whole of the calling convention's registers is given
-            // up, also to `vzeroupper`; (3) the processor has the registers, says the caller.
+            // up; (3) the processor has the registers, says the caller.
             unsafe {
                 asm!(
                     concat!($unaligned, " ", $v, "0, [rsi]"),
@@ -318,7 +353,7 @@ macro_rules! vector_loop {
                     concat!($unaligned, " [rcx + ", $width, "], ", $v, "1"),
                     concat!($unaligned, " [rcx + 2 * ", $width, "], ", $v, "2"),
                     concat!($unaligned, " [rcx + 3 * ", $width, "], ", $v, "3"),
-                    "vzeroupper",
+                    $clean,
                     inout("rdi") to => _, inout("rsi") from => _, in("rdx") len, out("rax") _, out("rcx") _,
                     clobber_abi("sysv64"), options(nostack),
                 );
@@ -327,11 +362,35 @@ macro_rules! vector_loop {
     };
 }
 
-vector_loop!(loop_512, "zmm", "64", "vmovdqu64", "vmovdqa64", "");
-vector_loop!(loop_256, "ymm", "32", "vmovdqu", "vmovdqa", "");
+vector_loop!(loop_512, "zmm2", "64", "vmovdqu64", "vmovdqa64", "", "");
+vector_loop!(
+    loop_256,
+    "ymm",
+    "32",
+    "vmovdqu",
+    "vmovdqa",
+    "",
+    "vzeroupper"
+);
 // These store past the caches; the fence orders what they stored before every later store.
-vector_loop!(stream_512, "zmm", "64", "vmovdqu64", "vmovntdq", "sfence");
-vector_loop!(stream_256, "ymm", "32", "vmovdqu", "vmovntdq", "sfence");
+vector_loop!(
+    stream_512,
+    "zmm2",
+    "64",
+    "vmovdqu64",
+    "vmovntdq",
+    "sfence",
+    ""
+);
+vector_loop!(
+    stream_256,
+    "ymm",
+    "32",
+    "vmovdqu",
+    "vmovntdq",
+    "sfence",
+    "vzeroupper"
+);
 
 /// Rounds of 64 bytes, then the last 64 bytes again: for processors without AVX.
 ///
