@@ -8,3 +8,7 @@ pub mod kill;
 pub mod peers;
 pub mod powercut;
 pub mod room;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/mappings.md")]
+struct MappingsPage;

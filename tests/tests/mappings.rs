@@ -13,6 +13,8 @@ mod files;
 mod kinds;
 #[path = "mappings/limits.rs"]
 mod limits;
+#[path = "mappings/page.rs"]
+mod page;
 #[path = "mappings/pieces.rs"]
 mod pieces;
 #[path = "mappings/ranges.rs"]

@@ -61,6 +61,7 @@ fn run(arguments: &[&str]) -> Result<(), Box<dyn std::error::Error>> {
         ["address-limit", bytes] => address_limit(bytes.parse()?),
         ["chain", kind, path] => chain(kind, path),
         ["all-locked"] => all_locked(),
+        ["resident", path] => resident(path),
         ["after-exec", descriptor] => after_exec(descriptor.parse()?),
         _ => Err(format!("no such action: {arguments:?}").into()),
     }
@@ -437,6 +438,14 @@ fn chain(kind: &str, path: &str) -> Result<(), Box<dyn std::error::Error>> {
     }
     file.set_len(page_size() as u64)?;
     raw_cut_short(&file)
+}
+
+/// How much of a file the kernel says is in memory.
+fn resident(path: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let mapping = MapOptions::new().read_only().map_file(&File::open(path)?)?;
+    let found = mapping.residency(..)?;
+    println!("{} of {}", found.resident(), found.pages.len());
+    Ok(())
 }
 
 /// What a process started by exec finds of the memfd that it was passed.

@@ -44,31 +44,69 @@ impl Mount {
 
     /// An ext4 of 64 MiB in a sparse file on a tmpfs of 24 MiB.
     pub(crate) fn ext4_on_a_full_disk() -> Option<Mount> {
-        let below = Mount::tmpfs(24 << 20)?;
+        Mount::ext4(24 << 20, "^has_journal")
+    }
+
+    /// An ext4 with a journal, in a file in memory.
+    pub(crate) fn ext4_with_a_journal() -> Option<Mount> {
+        Mount::ext4(80 << 20, "has_journal")
+    }
+
+    fn ext4(below: usize, features: &str) -> Option<Mount> {
+        let below = Mount::tmpfs(below)?;
         let image = below.path().join("image");
         fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
         let made = Command::new("mkfs.ext4")
-            .args(["-q", "-F", "-O", "^has_journal"])
+            .args(["-q", "-F", "-O", features])
             .arg(&image)
             .output();
         if !made.is_ok_and(|made| made.status.success()) {
             println!("skipped: there is no mkfs.ext4");
             return None;
         }
-        let dir = scratch();
-        let mounted = Command::new("mount")
-            .args(["-o", "loop"])
-            .arg(&image)
-            .arg(dir.path())
-            .output();
-        if !mounted.is_ok_and(|mounted| mounted.status.success()) {
+        let mount = Mount {
+            dir: scratch(),
+            disk: Some(Box::new(below)),
+        };
+        if !mount.attach() {
             println!("skipped: this machine mounts no loop devices");
+            // Nothing to unmount but what lies beneath.
+            let Mount { dir, disk } = &mut *std::mem::ManuallyDrop::new(mount);
+            drop(disk.take());
+            fs::remove_dir(dir.path()).unwrap();
             return None;
         }
-        Some(Mount {
-            dir,
-            disk: Some(Box::new(below)),
-        })
+        Some(mount)
+    }
+
+    /// Mounts the image beneath.
+    fn attach(&self) -> bool {
+        let disk = self.disk.as_ref().expect("a disk in a file");
+        let mounted = Command::new("mount")
+            .args(["-o", "loop"])
+            .arg(disk.path().join("image"))
+            .arg(self.path())
+            .output();
+        mounted.is_ok_and(|mounted| mounted.status.success())
+    }
+
+    /// Cuts the power: whatever is not on the disk, the log included, is lost.
+    #[allow(unsafe_code)]
+    pub(crate) fn cut_the_power(&self) {
+        use std::os::fd::AsRawFd;
+        /// `EXT4_IOC_SHUTDOWN`, and the flag not to write the log.
+        const SHUTDOWN: nix::libc::Ioctl = 0x8004_587D_u32 as nix::libc::Ioctl;
+        let without_log = 2u32;
+        let root = fs::File::open(self.path()).unwrap();
+        // SAFETY: the call reads one word.
+        let done = unsafe { nix::libc::ioctl(root.as_raw_fd(), SHUTDOWN, &without_log) };
+        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    }
+
+    /// Mounts it anew.
+    pub(crate) fn remount(&self) {
+        nix::mount::umount(self.path()).unwrap();
+        assert!(self.attach(), "the disk does not mount again");
     }
 
     pub(crate) fn path(&self) -> &Path {

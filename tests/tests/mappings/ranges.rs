@@ -73,6 +73,43 @@ fn dirty_pages(file: &fs::File, offset: u64, len: u64) -> Option<u64> {
 }
 
 #[test]
+fn what_a_sync_covered_survives_a_power_cut() {
+    // Catches a sync that returns before the bytes are on the disk. What was not synced is lost, which shows that the cut
+    // is one.
+    if !is_root() {
+        println!("skipped: only root can mount a disk whose power is cut");
+        return;
+    }
+    let Some(mount) = super::limits::Mount::ext4_with_a_journal() else {
+        return;
+    };
+    let path = mount.path().join("file");
+    let page = page_size();
+    fs::write(&path, vec![b'0'; 4 * page]).unwrap();
+    let file = open(&path);
+    file.sync_all().unwrap();
+    fs::File::open(mount.path()).unwrap().sync_all().unwrap();
+    let mapping = MapOptions::new().map_file(&file).unwrap();
+    mapping.write_at(0, &vec![b'1'; 2 * page]).unwrap();
+    mapping.sync(..2 * page, Sync::Wait).unwrap();
+    mapping.write_at(2 * page, &vec![b'2'; 2 * page]).unwrap();
+    mount.cut_the_power();
+    let error = mapping.sync(.., Sync::Wait).unwrap_err();
+    assert!(matches!(error, MapError::SyncFailed { .. }), "{error}");
+    drop((mapping, file));
+    mount.remount();
+    let bytes = fs::read(&path).unwrap();
+    assert!(
+        bytes[..2 * page].iter().all(|byte| *byte == b'1'),
+        "synced bytes are lost"
+    );
+    assert!(
+        bytes[2 * page..].iter().all(|byte| *byte == b'0'),
+        "the power was not cut"
+    );
+}
+
+#[test]
 fn a_failed_sync_is_remembered() {
     // Catches a second sync that succeeds because the kernel has forgotten the first one's failure.
     if !is_root() {
@@ -286,6 +323,40 @@ fn residency_follows_populate_and_dont_need() {
         .map_file(&open(&path))
         .unwrap();
     assert_eq!(file.residency(..).unwrap().resident(), 4);
+}
+
+#[test]
+fn of_a_foreign_file_all_is_said_to_be_resident() {
+    // Shows what the documentation says: the kernel tells nobody about the cache of files that are not his to write.
+    if !is_root() {
+        println!(
+            "skipped: only root has a file that is somebody else's, and a way to drop it from the cache"
+        );
+        return;
+    }
+    let dir = scratch();
+    let path = dir.path().join("foreign");
+    let page = page_size();
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)
+        .unwrap();
+    // A hole: nothing of it is in the cache.
+    file.set_len(8 * page as u64).unwrap();
+    let mine = MapOptions::new().read_only().map_file(&file).unwrap();
+    assert_eq!(mine.residency(..).unwrap().resident(), 0);
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    as_everybody(&["resident", path.to_str().unwrap()], |ended| {
+        let own = ended.out == "0 of 8\n";
+        let foreign = ended.out == "8 of 8\n";
+        assert!(own || foreign, "{ended:?}");
+    });
+    assert_eq!(
+        probe_as_ordinary(&["resident", path.to_str().unwrap()]).ok(),
+        "8 of 8\n"
+    );
 }
 
 #[test]

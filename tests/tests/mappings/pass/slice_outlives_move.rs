@@ -2,7 +2,7 @@ use ipc_core::mapping::MapError;
 #[allow(unused_imports)]
 use ipc_core::{MapOptions, mapping::{Access, Advice, Reservation, Resize}};
 
-pub fn main() -> Result<(), MapError> {
+pub(crate) fn main() -> Result<(), MapError> {
     let memory = MapOptions::new().private().len(8192).map_anonymous()?.into_private()?;
     let first = &memory[0];
     assert_eq!(*first, 0);

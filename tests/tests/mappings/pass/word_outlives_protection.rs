@@ -2,7 +2,7 @@ use ipc_core::mapping::MapError;
 #[allow(unused_imports)]
 use ipc_core::{MapOptions, mapping::{Access, Advice, Reservation, Resize}};
 
-pub fn main() -> Result<(), MapError> {
+pub(crate) fn main() -> Result<(), MapError> {
     let mut mapping = MapOptions::new().private().len(8192).map_anonymous()?;
     let word = mapping.atomic_u64(0)?;
     word.store(1, std::sync::atomic::Ordering::Relaxed);
