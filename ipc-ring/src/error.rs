@@ -1,10 +1,12 @@
 //! What a ring answers when it cannot do what was asked, the same for all kinds.
 
+use std::fmt;
+
 use ipc_core::participant::ParticipantId;
 use ipc_core::segment::SegmentError;
 
 /// Why nothing was pushed. Where a value was given, it comes back.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PushError<T> {
     /// There is no free place.
@@ -71,6 +73,21 @@ impl<T> PushError<T> {
             Self::Forked(value) => PushError::Forked(with(value)),
             Self::Corrupt(value) => PushError::Corrupt(with(value)),
         }
+    }
+}
+
+/// Says why, and leaves the value out: so `?` works whatever the message is.
+impl<T> fmt::Debug for PushError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "Full(..)",
+            Self::TimedOut(_) => "TimedOut(..)",
+            Self::Closed(_) => "Closed(..)",
+            Self::TooLong { .. } => "TooLong { .. }",
+            Self::PeerDead(_) => "PeerDead(..)",
+            Self::Forked(_) => "Forked(..)",
+            Self::Corrupt(_) => "Corrupt(..)",
+        })
     }
 }
 
