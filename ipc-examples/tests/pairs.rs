@@ -1,0 +1,91 @@
+//! The pairs of examples: two real processes each, in either order, and one that starts the other.
+
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+const PRODUCER: &str = env!("CARGO_BIN_EXE_spsc_producer");
+const CONSUMER: &str = env!("CARGO_BIN_EXE_spsc_consumer");
+
+const SENT: &str = "producer: sent 1000000 ticks\n";
+const TOOK: &str = "consumer: took 1000000 ticks, highest price 100.99\n";
+
+/// A directory for segments of one's own.
+fn room() -> TempDir {
+    // The framework makes the directory below it, with the mode it wants.
+    tempfile::Builder::new()
+        .prefix("ipc-test-")
+        .tempdir_in("/dev/shm")
+        .expect("a directory in /dev/shm")
+}
+
+fn command(room: &TempDir, program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env("IPC_DIR", room.path().join("ipc"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn segments(room: &TempDir) -> usize {
+    std::fs::read_dir(room.path().join("ipc")).map_or(0, Iterator::count)
+}
+
+fn check(output: &Output, expected: &str) {
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{err}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+    assert_eq!(err, "");
+}
+
+// Would catch an example that works only if one side comes first, and a segment that it leaves.
+#[test]
+fn either_side_may_come_first() {
+    for order in [[PRODUCER, CONSUMER], [CONSUMER, PRODUCER]] {
+        let room = room();
+        let [first, second] =
+            order.map(|program| move |room: &TempDir| command(room, program, &[]).spawn());
+        let first = first(&room).expect("it starts");
+        let start = Instant::now();
+        while segments(&room) == 0 {
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "it makes no ring"
+            );
+            thread::sleep(Duration::from_millis(1));
+        }
+        let second = second(&room).expect("it starts");
+        let outputs = [first, second].map(|child| child.wait_with_output().expect("it ends"));
+        for (program, output) in order.iter().zip(&outputs) {
+            check(output, if *program == PRODUCER { SENT } else { TOOK });
+        }
+        assert_eq!(segments(&room), 0);
+    }
+}
+
+// Would catch a program that cannot start its other half, and one that does not wait for it.
+#[test]
+fn either_side_can_start_the_other() {
+    for program in [PRODUCER, CONSUMER] {
+        let room = room();
+        let output = command(&room, program, &["--role", "both"])
+            .output()
+            .expect("it starts");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let mut lines: Vec<String> = String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .map(|line| format!("{line}\n"))
+            .collect();
+        lines.sort();
+        assert_eq!(lines, [TOOK, SENT]);
+        assert_eq!(segments(&room), 0);
+    }
+}
