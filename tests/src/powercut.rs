@@ -25,6 +25,9 @@ use ipc_core::memory::{Identity, LockByte, Memory};
 const LINE: usize = 64;
 const PAGE: usize = 4096;
 
+/// What a line of eight words held, the oldest first.
+type Versions = Vec<[u64; 8]>;
+
 /// What happened to the memory, in order.
 #[derive(Clone, Debug)]
 enum Step {
@@ -170,10 +173,10 @@ impl Disk {
     }
 
     /// What is durable at a moment, and for each line stored to since, all that it may hold.
-    fn pending(&self, moment: usize) -> (Vec<u64>, Vec<(usize, Vec<[u64; 8]>)>) {
+    fn pending(&self, moment: usize) -> (Vec<u64>, Vec<(usize, Versions)>) {
         let log = self.log.borrow();
         let mut durable = self.start.clone();
-        let mut lines: BTreeMap<usize, Vec<[u64; 8]>> = BTreeMap::new();
+        let mut lines: BTreeMap<usize, Versions> = BTreeMap::new();
         for step in &log[..moment] {
             match *step {
                 Step::Store(word, value) => {
