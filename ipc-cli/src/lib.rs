@@ -6,6 +6,7 @@ mod child;
 mod consume;
 mod cpus;
 mod ended;
+mod id;
 mod pair;
 mod produce;
 mod rm;
@@ -32,6 +33,7 @@ enum Command {
     Pair(pair::Pair),
     Produce(produce::Produce),
     Consume(consume::Consume),
+    Id(id::Id),
     Rm(rm::Rm),
 }
 
@@ -41,6 +43,7 @@ pub fn main() -> ExitCode {
         Command::Pair(pair) => pair.run(),
         Command::Produce(produce) => produce.run(),
         Command::Consume(consume) => consume.run(),
+        Command::Id(id) => id.run(),
         Command::Rm(rm) => rm.run(),
     };
     match done {

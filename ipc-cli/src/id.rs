@@ -1,0 +1,257 @@
+//! `ipc id`: unique ids from a file, without a server, or with one for those who want it.
+
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use ipc_core::ids::{EPOCH, Ids};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::signals::Signals;
+
+/// Unique ids from a file.
+///
+/// No id is ever given twice, through any kill and any power cut.
+#[derive(Debug, Args)]
+pub(crate) struct Id {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create a file of ids
+    Init {
+        /// The file, which must not exist
+        path: PathBuf,
+    },
+    /// Say what is known of a file of ids
+    Show {
+        /// The file
+        path: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Draw ids, sequential over all processes, one a line
+    Get {
+        /// The file, or the socket of `ipc id serve`
+        path: PathBuf,
+        /// How many
+        #[arg(long, short, default_value_t = 1)]
+        count: u64,
+    },
+    /// Draw ids by blocks, which is faster; one a line
+    Lease {
+        /// The file
+        path: PathBuf,
+        /// How many
+        #[arg(long, short, default_value_t = 1)]
+        count: u64,
+    },
+    /// Draw ids for others: each line `N` that comes over the socket is answered by `FIRST LAST`
+    Serve {
+        /// The file
+        path: PathBuf,
+        /// The Unix socket; the file's name and `.sock` if not given
+        #[arg(long)]
+        socket: Option<PathBuf>,
+    },
+    /// Use a copy or a restored backup in the place of the original, which must not be used any more
+    Adopt {
+        /// The copy
+        path: PathBuf,
+    },
+}
+
+impl Id {
+    /// Runs the command.
+    pub(crate) fn run(&self) -> Result<()> {
+        match &self.command {
+            Command::Init { path } => drop(Ids::create(path.as_path())?),
+            Command::Show { path, json } => crate::print(&show(path, *json)?)?,
+            Command::Get { path, count } => get(path, *count)?,
+            Command::Lease { path, count } => lease(path, *count)?,
+            Command::Serve { path, socket } => serve(path, socket.as_deref())?,
+            Command::Adopt { path } => drop(Ids::adopt(path.as_path())?),
+        }
+        Ok(())
+    }
+}
+
+fn show(path: &Path, json: bool) -> Result<String> {
+    let ids = Ids::open(path)?;
+    let known = ids.statistics();
+    let last = known.drawn % EPOCH;
+    if json {
+        let object = serde_json::json!({
+            "schema_version": 1,
+            "path": path,
+            "epoch": known.drawn / EPOCH,
+            "last": known.drawn,
+            "durable_up_to": known.limit,
+            "leased": known.leased,
+            "lost": known.lost,
+            "syncs": known.extensions,
+            "changed_unix_ns": known.changed,
+            "failed": known.failed,
+        });
+        return Ok(format!("{object}\n"));
+    }
+    let changed = match known.changed {
+        0 => "never".to_owned(),
+        time => {
+            humantime::format_rfc3339_micros(std::time::UNIX_EPOCH + Duration::from_nanos(time))
+                .to_string()
+        }
+    };
+    Ok(format!(
+        "last id drawn   {}\nids in epoch    {last} (epoch {})\ndurable up to   {}\nleased, unused  {}\nlost by deaths  {}\nlast change     {changed}\n{}",
+        known.drawn,
+        known.drawn / EPOCH,
+        known.limit,
+        known.leased,
+        known.lost,
+        if known.failed {
+            "the disk has failed: no more ids\n"
+        } else {
+            ""
+        },
+    ))
+}
+
+fn get(path: &Path, count: u64) -> Result<()> {
+    use std::os::unix::fs::FileTypeExt;
+    let is_socket = path
+        .metadata()
+        .is_ok_and(|metadata| metadata.file_type().is_socket());
+    if is_socket {
+        return request(path, count);
+    }
+    let ids = Ids::open(path)?;
+    // Line by line: if the reader goes away, at most one id goes with it.
+    let mut out = io::stdout().lock();
+    for _ in 0..count {
+        writeln!(out, "{}", ids.next()?)?;
+    }
+    ids.touch();
+    Ok(())
+}
+
+fn lease(path: &Path, count: u64) -> Result<()> {
+    let ids = Ids::open(path)?;
+    let mut lease = ids.lease()?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    for _ in 0..count {
+        writeln!(out, "{}", lease.next()?)?;
+    }
+    out.flush()?;
+    ids.touch();
+    Ok(())
+}
+
+/// Removed when the server ends.
+struct Socket(PathBuf);
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn serve(path: &Path, socket: Option<&Path>) -> Result<()> {
+    let ids = Arc::new(Ids::open(path)?);
+    let beside = || format!("{}.sock", path.display()).into();
+    let socket = socket.map_or_else(beside, Path::to_path_buf);
+    let signals = Signals::catch()?;
+    let listener = listen(&socket)?;
+    let _removed = Socket(socket.clone());
+    eprintln!("ipc: ids of {} on {}", path.display(), socket.display());
+    loop {
+        signals.check()?;
+        let mut ready = [PollFd::new(&listener, PollFlags::IN)];
+        // Bounded, so that a signal that comes just before the call is seen soon.
+        if matches!(
+            poll(
+                &mut ready,
+                Some(&Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 200_000_000
+                })
+            ),
+            Ok(1)
+        ) {
+            let (client, _) = listener.accept().context("cannot accept a client")?;
+            let ids = ids.clone();
+            std::thread::spawn(move || {
+                // A client that goes away in the middle has ended its own conversation, and nobody else's.
+                let _ = answer(&ids, client);
+            });
+        }
+    }
+}
+
+/// Listens on a socket; one that a dead server left behind is replaced.
+fn listen(socket: &Path) -> Result<UnixListener> {
+    let bind = || UnixListener::bind(socket);
+    let listener = match bind() {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            if UnixStream::connect(socket).is_ok() {
+                bail!("a server is at {} already", socket.display());
+            }
+            std::fs::remove_file(socket).and_then(|()| bind())
+        }
+        other => other,
+    };
+    listener.with_context(|| format!("cannot listen on {}", socket.display()))
+}
+
+/// Answers each line `N` by `FIRST LAST`, or by `error: …`.
+fn answer(ids: &Ids, client: UnixStream) -> Result<()> {
+    let mut out = client.try_clone()?;
+    for line in BufReader::new(client).lines() {
+        let line = line?;
+        let drawn = match line.trim().parse() {
+            Ok(count @ 1..=1_000_000) => ids.take(count).map_err(|error| error.to_string()),
+            _ => Err(format!(
+                "a number from 1 to 1000000 is expected, not {:?}",
+                line.trim()
+            )),
+        };
+        match drawn {
+            Ok(drawn) => writeln!(out, "{} {}", drawn.start, drawn.end - 1)?,
+            Err(error) => writeln!(out, "error: {error}")?,
+        }
+        ids.touch();
+    }
+    Ok(())
+}
+
+/// Draws ids from a server.
+fn request(socket: &Path, mut count: u64) -> Result<()> {
+    let stream = UnixStream::connect(socket)
+        .with_context(|| format!("nobody serves ids at {}", socket.display()))?;
+    let mut answers = BufReader::new(stream.try_clone()?).lines();
+    let mut questions = stream;
+    let mut out = BufWriter::new(io::stdout().lock());
+    while count > 0 {
+        let some = count.min(1_000_000);
+        writeln!(questions, "{some}")?;
+        let line = answers.next().context("the server has gone")??;
+        let bounds = line
+            .split_once(' ')
+            .and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+        let Some((first, last)) = bounds.filter(|(first, last): &(u64, u64)| first <= last) else {
+            bail!("the server says: {line}");
+        };
+        for id in first..=last {
+            writeln!(out, "{id}")?;
+        }
+        count -= some;
+    }
+    Ok(out.flush()?)
+}
