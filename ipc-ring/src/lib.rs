@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | [`spsc`] | one producer, one consumer, messages of one type | first in, first out |
 //! | [`mpmc`] | any number of producers and consumers, messages of one type, each taken by one consumer | first in, first out; one that comes back from a dead consumer goes first |
+//! | [`broadcast`] | one producer, any number of readers, messages of one type, each taken by every reader | first in, first out; a reader may choose to miss some |
 //! | [`bytes`] | one producer, one consumer, records of any length | first in, first out |
 //!
 //! ```
@@ -28,6 +29,7 @@
 //! # Ok(()) }
 //! ```
 
+pub mod broadcast;
 pub mod bytes;
 mod consumer;
 mod error;

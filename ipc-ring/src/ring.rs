@@ -45,7 +45,12 @@ pub trait Ring: Sized {
 }
 
 /// How every kind of this crate clears up after the dead.
-pub(crate) const KINDS: &[Kind] = &[crate::bytes::KIND, crate::mpmc::KIND, crate::spsc::KIND];
+pub(crate) const KINDS: &[Kind] = &[
+    crate::broadcast::KIND,
+    crate::bytes::KIND,
+    crate::mpmc::KIND,
+    crate::spsc::KIND,
+];
 
 /// How to create a ring in a segment of its own.
 #[derive(Clone, Debug)]
@@ -189,12 +194,13 @@ impl Claim {
         })
     }
 
-    /// Takes `role`. A holder that has died is cleared up after first. `peer` is the role of the other side.
-    pub(crate) fn role(
+    /// Takes `role`. A holder that has died is cleared up after first. `peer` is the role of the other side, if its death
+    /// shall be told.
+    pub(crate) fn role<'a>(
         segment: &Segment,
         role: &Role<Mapped>,
         name: &'static str,
-        peer: &Role<Mapped>,
+        peer: impl Into<Option<&'a Role<Mapped>>>,
     ) -> Result<Self, ClaimError> {
         let mut claim = Self::participant(segment)?;
         while let Err(holder) = role.claim(claim.me) {
@@ -210,7 +216,7 @@ impl Claim {
         }
         claim.role = Some(role.clone());
         // What happened before we came is nothing to tell.
-        if peer.holder() == Holder::Died {
+        if let Some(peer) = peer.into().filter(|peer| peer.holder() == Holder::Died) {
             claim.told = peer.claims();
         }
         Ok(claim)

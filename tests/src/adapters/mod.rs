@@ -3,6 +3,7 @@
 //! A kind is added by an entry in [`KINDS`]. Messages are numbers; what travels is [`Message`], whose words all depend on
 //! the number, so that a torn message is seen.
 
+mod broadcast;
 mod typed;
 
 use std::time::Instant;
@@ -41,6 +42,10 @@ pub struct Kind {
     pub many_producers: bool,
     /// Whether it serves several consumers at a time, each message going to one of them.
     pub many_consumers: bool,
+    /// Whether messages that nobody has taken wait for a consumer that comes later.
+    pub keeps: bool,
+    /// Whether messages can be read where they lie.
+    pub lends: bool,
     /// Whether a message says that it had been taken before. One with a single consumer at a time need not.
     pub marks_redelivery: bool,
     /// Creates one of so many messages.
@@ -53,7 +58,7 @@ pub struct Kind {
 }
 
 /// All kinds.
-pub const KINDS: &[Kind] = &[typed::SPSC, typed::MPMC];
+pub const KINDS: &[Kind] = &[typed::SPSC, typed::MPMC, broadcast::BROADCAST];
 
 /// A ring that is open.
 pub trait Ring {

@@ -55,7 +55,7 @@ fn two_processes_exchange_everything_in_order() {
     for kind in KINDS {
         for backing in ALL {
             for wait in WAITS {
-                for (capacity, count, batch) in [(1, 300, 1), (2, 1_000, 3), (64, 20_000, 16)] {
+                for (capacity, count, batch) in [(1, 100, 1), (2, 400, 3), (64, 6_000, 16)] {
                     // A pair that polls shares its CPUs with the other tests: it hands over at the end of time slices.
                     let count = if wait == Wait::Spin {
                         count / 10
@@ -63,13 +63,13 @@ fn two_processes_exchange_everything_in_order() {
                         count
                     };
                     let made = Made::new(*kind, backing, capacity);
+                    let mut consumer = made.ring.consumer();
                     let child = Child::run(|| {
                         let mut producer = made.attach().producer();
                         producer.set_wait(wait);
                         push_series(&mut *producer, 0, count, batch);
                         producer.close();
                     });
-                    let mut consumer = made.ring.consumer();
                     consumer.set_wait(wait);
                     let numbers = pop_all(&mut *consumer, batch);
                     child.join();
@@ -129,7 +129,7 @@ fn crowd(kind: Kind, producers: u64, consumers: u64, count: u64, batch: usize) {
 fn a_crowd_loses_and_doubles_nothing() {
     // Catches a claim that two win, a wake-up that goes to the wrong one, and a message that overtakes another of its
     // producer, with many more processes than CPUs.
-    for kind in KINDS {
+    for kind in KINDS.iter().filter(|kind| kind.keeps) {
         let many = |possible, many| if possible { many } else { 1 };
         let producers = many(kind.many_producers, 8);
         let consumers = many(kind.many_consumers, 8);
@@ -144,7 +144,7 @@ fn a_crowd_loses_and_doubles_nothing() {
 fn two_full_rings_do_not_hang() {
     // Catches a deadline that does not reach a wait in push. Two processes each push before they pop, over two rings that
     // are both full: neither can go on. The deadline ends it, both take what is there, and then both go on.
-    for kind in KINDS {
+    for kind in KINDS.iter().filter(|kind| kind.keeps) {
         let there = Made::new(*kind, Backing::Anonymous, 2);
         let back = Made::new(*kind, Backing::Anonymous, 2);
         let exchange = |producer: &mut dyn Producer, consumer: &mut dyn Consumer| {

@@ -1,0 +1,223 @@
+//! Broadcast: one producer, any number of readers, each of which gets every message of a fixed type.
+//!
+//! Each reader chooses what happens when it is too slow. A *lossy* one misses messages and is told exactly how many. A
+//! *latest* one skips to the newest message each time. A *lossless* one is waited for: the ring is full while it has
+//! still to take the oldest message. All three sorts may read one ring side by side. Publishing costs the same for one
+//! and for a hundred lossy readers, which only load. There may be [`LOSSLESS`] lossless readers at a time.
+//!
+//! # Protocol
+//!
+//! ```text
+//! word    of each slot: 2p + 1 if it holds the message of position p, 2p while that is being written
+//! tail    position of the next message; only the producer stores it
+//! row     of each lossless reader: its role, whether it is active, and its head
+//! joined  how often a lossless reader has come
+//!
+//! push    joined has changed, or the slowest known head is a ring behind?  look at the rows
+//!         word := 2p;  write the message;  word := 2p + 1         publishes
+//!         tail := p + 1
+//! pop     word = 2p + 1?  copy the message;  word still 2p + 1?   taken: the copy is whole
+//!         a larger word: the message has been written over; go on with the oldest that is left
+//!         lossless: head := p + 1                                 commits
+//! ```
+//!
+//! A lossless reader joins in this order: head, active, `joined`, full fence, tail. The producer publishes runs of up to
+//! sixteen messages (a quarter of the ring, if that is less), with a full fence after each and a look at `joined` before each
+//! message. So either it sees the reader before the next run, or the reader sees in the tail where the current run began,
+//! and starts behind all that this run can write over. Heads never go back.
+//!
+//! # Orderings
+//!
+//! The store of an odd word is Release and pairs with the first load of the word by a reader: it sees the message. A Release
+//! fence stands between the store of the even word and the message, an Acquire fence between the copy and the second load of
+//! the word: a reader that has copied a byte of a later message sees that the word has changed. The store of a head is
+//! Release and pairs with the Acquire of the producer's look: the slot has been read before it is written again.
+//!
+//! # When a participant dies
+//!
+//! A producer killed before it published: its successor writes the same position; readers that may miss messages miss
+//! the one that was in the slot before. One killed after it has published, though perhaps before it stored the
+//! tail: the successor walks on to the first word that is not there yet. A lossless reader that has died is let go as soon as
+//! the producer has waited for it a while, by proof of its death; one that is merely slow or stopped is waited for. A
+//! [successor](Start::Successor) goes on where the dead one stopped, and is told what was written over meanwhile. The death
+//! of a lossy reader matters to nobody.
+//!
+//! # Delivery
+//!
+//! Every reader gets the messages in the order in which they were pushed, from where it starts. A lossless one gets each of
+//! them; a lossy one each that it is not told to have missed. There is no lending of messages: what is read in place may be
+//! written over.
+//!
+//! Sources: the mcache of Firedancer's tango and Boehm's account of sequence locks. Ours are the lossless readers that join
+//! and die at any time.
+
+mod algorithm;
+mod readers;
+
+use std::marker::PhantomData;
+
+use ipc_core::memory::{Area, OutOfArea};
+use ipc_core::participant::ParticipantId;
+use ipc_core::segment::{Entry, Kind, Object, ObjectSpec, Segment, SegmentError};
+use ipc_core::{Mapped, Message};
+
+use crate::error::ClaimError;
+use crate::ring::{self, Claim};
+use crate::role::Holder;
+pub use algorithm::{Sender, Shared, full};
+pub use readers::{Receiver, Start, Watcher};
+
+/// How rings of this kind are told from others, and cleared up after the dead.
+pub const KIND: Kind = Kind {
+    tag: *b"bcast\0\0\0",
+    recover,
+};
+
+/// The version of what `docs/layout.md` draws for this kind.
+pub const VERSION: u32 = 1;
+
+/// How many lossless readers there can be at a time.
+pub const LOSSLESS: usize = 32;
+
+fn recover(area: &Area<Mapped>, entry: &Entry, dead: ParticipantId) -> Result<(), OutOfArea> {
+    let [capacity, stride] = entry.parameters;
+    // Of the message, only how far it is to the next slot matters.
+    let size = (stride as usize).saturating_sub(algorithm::PAYLOAD);
+    Shared::new(area, capacity as usize, size, 1)?.recover(dead);
+    Ok(())
+}
+
+/// A ring of `T` in shared memory, from which its producer and its readers are claimed.
+#[derive(Clone, Debug)]
+pub struct Ring<T> {
+    object: Object,
+    shared: Shared<Mapped>,
+    message: PhantomData<fn(T) -> T>,
+}
+
+impl<T: Message> ring::Ring for Ring<T> {
+    fn spec(capacity: usize) -> Result<ObjectSpec, SegmentError> {
+        let stride = algorithm::stride(size_of::<T>(), align_of::<T>());
+        let len = Shared::<Mapped>::size(capacity, size_of::<T>(), align_of::<T>());
+        ring::spec_of::<T>(KIND, VERSION, capacity, stride, len)
+    }
+
+    fn attach(object: Object) -> Result<Self, SegmentError> {
+        let stride = algorithm::stride(size_of::<T>(), align_of::<T>());
+        let capacity = ring::capacity_of::<T>(&object, KIND, VERSION, stride)?;
+        let shared = Shared::new(object.area(), capacity, size_of::<T>(), align_of::<T>());
+        Ok(Self {
+            shared: shared.map_err(|_| ring::misfit(&object))?,
+            object,
+            message: PhantomData,
+        })
+    }
+}
+
+/// The one producer of a ring.
+pub type Producer<T> = crate::Producer<T, Sender<Mapped>>;
+
+/// A reader that gets every message; the producer waits for it.
+pub type Lossless<T> = crate::Consumer<T, Receiver<Mapped>>;
+
+/// A reader that is told how many messages it has missed, or skips to the newest one. It disturbs nobody.
+pub type Lossy<T> = crate::Consumer<T, Watcher<Mapped>>;
+
+impl<T: Message> Ring<T> {
+    /// Claims the role of the producer: there is one at a time. A producer that died is cleared up after, and the new one
+    /// goes on where its publications end.
+    pub fn producer(&self) -> Result<Producer<T>, ClaimError> {
+        let claim = Claim::role(self.segment(), self.shared.producer(), "producer", None)?;
+        Ok(Producer::new(self.shared.sender(), claim))
+    }
+
+    /// A reader that gets every message from `start` on. The producer waits for it while it is a ring behind, unless it
+    /// has died.
+    pub fn lossless(&self, start: Start) -> Result<Lossless<T>, ClaimError> {
+        let successor = start == Start::Successor;
+        for role in self.shared.readers() {
+            if let (true, Holder::Present(holder)) = (successor, role.holder()) {
+                self.segment().recover(holder);
+            }
+        }
+        // A successor looks first where somebody has died, the others there last.
+        let mut rows: Vec<_> = self.shared.readers().enumerate().collect();
+        rows.sort_by_key(|(_, role)| (role.holder() == Holder::Died) != successor);
+        let mut taken = None;
+        for (index, role) in rows {
+            let start = match (start, role.holder()) {
+                (Start::Successor, Holder::Died) => Start::Successor,
+                (Start::Successor, _) => Start::Oldest,
+                (start, _) => start,
+            };
+            let producer = Some(self.shared.producer());
+            match Claim::role(
+                self.segment(),
+                role,
+                "lossless reader in each place",
+                producer,
+            ) {
+                Ok(claim) => {
+                    return Ok(Lossless::new(self.shared.receiver(index, start), claim));
+                }
+                Err(error @ ClaimError::Taken { .. }) => taken = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(taken.expect("there are rows"))
+    }
+
+    /// A reader that may miss messages, and is told how many. The producer knows nothing of it.
+    pub fn lossy(&self, start: Start) -> Result<Lossy<T>, ClaimError> {
+        let claim = Claim::participant(self.segment())?;
+        Ok(Lossy::new(self.shared.watcher(start, false), claim))
+    }
+
+    /// A reader that takes the newest message each time, and waits if it has taken that one already.
+    pub fn latest(&self) -> Result<Lossy<T>, ClaimError> {
+        let claim = Claim::participant(self.segment())?;
+        Ok(Lossy::new(self.shared.watcher(Start::Oldest, true), claim))
+    }
+
+    /// The ring for the calling process, a forked child of the one that opened it.
+    pub fn rejoin(&self) -> Result<Self, SegmentError> {
+        let segment = self.segment().rejoin()?;
+        ring::Ring::in_segment(&segment, &self.object.entry().name)
+    }
+
+    /// The segment that the ring lies in.
+    pub fn segment(&self) -> &Segment {
+        self.object.segment()
+    }
+
+    /// How many messages fit in.
+    pub fn capacity(&self) -> usize {
+        self.shared.capacity()
+    }
+
+    /// How many messages the slowest lossless reader had still to take when it was looked at. While others push and pop,
+    /// it may differ by the time you read it.
+    pub fn len(&self) -> usize {
+        self.shared.len()
+    }
+
+    /// Whether every lossless reader had taken everything when it was looked at.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether somebody has closed it. That stays true.
+    pub fn is_closed(&self) -> bool {
+        self.shared.is_closed()
+    }
+
+    /// Closes the ring for good: nothing more goes in, what is in it can still be taken.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+
+    /// Who produces.
+    pub fn producer_role(&self) -> Holder {
+        self.shared.producer().holder()
+    }
+}

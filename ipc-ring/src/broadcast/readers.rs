@@ -1,0 +1,363 @@
+//! The readers: one that the producer waits for, and one that only loads.
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+
+use ipc_core::event::{Event, Wait};
+use ipc_core::memory::Memory;
+
+use super::algorithm::{Row, Shared, full, writing};
+use crate::role::Role;
+use crate::side::{self, ReceiveSide, Refusal, Side};
+
+/// How often a reader of the latest message tries again, when it is overwritten under its hands, before it says "empty".
+const RETRIES: u32 = 16;
+
+/// How far ahead of `position` the message is that a slot with this word holds or is getting.
+#[inline]
+fn ahead(word: u64, position: u64) -> i64 {
+    // Of what is being written, the word is one less: rounded up, the same.
+    (word.wrapping_sub(full(position)) as i64).wrapping_add(1) >> 1
+}
+
+/// Where a reader starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With the next message that is pushed.
+    Newest,
+    /// With the oldest message that is there.
+    Oldest,
+    /// Where a lossless reader stopped that died, if there is one; otherwise with the oldest message. What has been
+    /// overwritten since is told by [`Lagged`](crate::PopError::Lagged).
+    Successor,
+}
+
+impl<M: Memory> Shared<M> {
+    /// A reader that the producer does not wait for.
+    pub fn watcher(&self, start: Start, latest: bool) -> Watcher<M> {
+        let tail = self.tail.load(Acquire);
+        let position = match start {
+            Start::Newest => tail,
+            Start::Oldest | Start::Successor => self.oldest(tail),
+        };
+        Watcher {
+            cursor: self.cursor(position),
+            latest,
+        }
+    }
+
+    /// A reader that the producer waits for. The caller has the role of the row at `index`.
+    pub fn receiver(&self, index: usize, start: Start) -> Receiver<M> {
+        let row = self.rows[index].clone();
+        let later = |a: u64, b: u64| if (a.wrapping_sub(b) as i64) > 0 { a } else { b };
+        let capacity = self.capacity() as u64;
+        let tail = self.tail.load(Acquire);
+        // A head never goes back, since the producer remembers how far it may go. So it starts as low as it may have to.
+        let lowest = match start {
+            Start::Newest => tail,
+            Start::Oldest => tail.wrapping_sub(capacity),
+            Start::Successor => match row.head.load(Acquire) {
+                head if later(head, tail) == tail => head,
+                _ => tail,
+            },
+        };
+        row.head.store(lowest, Release);
+        row.active.store(1, Release);
+        // ORDERING: Release pairs with the Acquire in `Sender::room`: who sees that somebody has joined sees the row.
+        self.joined.add(1, AcqRel);
+        // ORDERING: pairs with the fence of `Sender::announce`: either the producer sees from its next run on that we
+        // have joined, or we see here that it has got as far as its current run.
+        self.items.memory().fence(SeqCst);
+        let tail = self.tail.load(Acquire);
+        // The current run may still write over what is before this.
+        let certain = tail.wrapping_add(self.run()).wrapping_sub(capacity);
+        let wanted = if start == Start::Newest { tail } else { lowest };
+        let position = later(wanted, later(certain, self.oldest(tail)));
+        let mut cursor = self.cursor(position);
+        if start == Start::Successor {
+            cursor.missed = position.wrapping_sub(lowest);
+        }
+        row.head.store(position, Release);
+        self.space.notify(1);
+        Receiver { cursor, row }
+    }
+
+    fn cursor(&self, position: u64) -> Cursor<M> {
+        Cursor {
+            ring: self.clone(),
+            position,
+            missed: 0,
+            run_since: position,
+        }
+    }
+}
+
+/// Where a reader is.
+#[derive(Debug)]
+struct Cursor<M> {
+    ring: Shared<M>,
+    position: u64,
+    /// Messages missed, and not yet told.
+    missed: u64,
+    /// Our position when we last found nothing.
+    run_since: u64,
+}
+
+impl<M: Memory> Cursor<M> {
+    /// Copies the message at our position out, and moves on.
+    #[inline]
+    fn take(&mut self, into: &mut [u8]) -> Result<(), Refusal> {
+        if self.missed != 0 {
+            return Err(Refusal::Lagged(std::mem::take(&mut self.missed)));
+        }
+        if self.copy(into) {
+            self.position = self.position.wrapping_add(1);
+            Ok(())
+        } else {
+            Err(self.nothing())
+        }
+    }
+
+    /// Copies the message at our position out, if it is there and stays whole meanwhile.
+    #[inline]
+    fn copy(&self, into: &mut [u8]) -> bool {
+        let expected = full(self.position);
+        // ORDERING: Acquire pairs with the Release in `Sender::publish`: we see the message of the word.
+        if self.ring.words.load(self.position, Acquire) != expected {
+            return false;
+        }
+        self.ring.payload.read(self.position, into);
+        // ORDERING: pairs with the fence in `Sender::begin`: if we have copied a byte of a later message, we see its word.
+        self.ring.payload.memory().fence(Acquire);
+        self.ring.words.load(self.position, Relaxed) == expected
+    }
+
+    /// Why there is no message at our position.
+    #[cold]
+    fn nothing(&mut self) -> Refusal {
+        let ring = &self.ring;
+        let ahead = ahead(ring.words.load(self.position, Acquire), self.position);
+        if ahead > 0 {
+            return self.lag(ahead as u64);
+        }
+        // ORDERING: Acquire pairs with the Release in `close`: what was pushed before is seen by the load of the word.
+        let closed = ring.closed.load(Acquire) != 0;
+        if closed && ring.words.load(self.position, Acquire) != full(self.position) {
+            return Refusal::Closed;
+        }
+        Refusal::NotYet
+    }
+
+    /// Moves to the oldest message that is left; the producer is at least so far ahead of us.
+    fn lag(&mut self, ahead: u64) -> Refusal {
+        let tail = self.ring.tail.load(Acquire);
+        let by_tail = tail.wrapping_sub(self.position);
+        // The message in our slot has come after ours, so all up to a ring before it are gone. The tail may be a step
+        // behind; it may also be rubbish.
+        let by_word = ahead + 1;
+        let end = if (by_tail as i64) > by_word as i64 {
+            by_tail
+        } else {
+            by_word
+        };
+        let mut missed = end.saturating_sub(self.ring.capacity() as u64).max(1);
+        let next = self.position.wrapping_add(missed);
+        // The slot of the oldest one may be the one that is being written.
+        if self.ring.words.load(next, Acquire)
+            == writing(next.wrapping_add(self.ring.capacity() as u64))
+        {
+            missed += 1;
+        }
+        self.position = self.position.wrapping_add(missed);
+        Refusal::Lagged(missed)
+    }
+
+    fn take_many(&mut self, into: &mut [u8]) -> Result<usize, Refusal> {
+        let mut count = 0;
+        for message in into.chunks_exact_mut(self.ring.payload.width()) {
+            match self.take(message) {
+                Ok(()) => count += 1,
+                Err(refusal) if count == 0 => return Err(refusal),
+                Err(refusal) => {
+                    if let Refusal::Lagged(missed) = refusal {
+                        self.missed = missed;
+                    }
+                    break;
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    fn len(&self) -> usize {
+        let tail = self.ring.tail.load(Acquire);
+        let behind = tail.wrapping_sub(self.position);
+        if (behind as i64) < 0 {
+            0
+        } else {
+            (behind as usize).min(self.ring.capacity())
+        }
+    }
+
+    fn before_wait(&mut self, wait: Wait) {
+        if self.position.wrapping_sub(self.run_since) > 1 && wait != Wait::Block {
+            side::let_the_stream_flow(self.ring.items.memory());
+        }
+    }
+}
+
+/// The side of a reader that the producer waits for.
+#[derive(Debug)]
+pub struct Receiver<M> {
+    cursor: Cursor<M>,
+    row: Row<M>,
+}
+
+impl<M: Memory> Receiver<M> {
+    /// Tells the producer how far we are.
+    #[inline]
+    fn advance(&self) {
+        // ORDERING: Release pairs with the Acquire in `Shared::slowest`: the slots have been read.
+        self.row.head.store(self.cursor.position, Release);
+        self.cursor.ring.space.notify(1);
+    }
+}
+
+impl<M: Memory> ReceiveSide for Receiver<M> {
+    #[inline]
+    fn try_pop_one(&mut self, into: &mut [u8]) -> Result<(), Refusal> {
+        self.cursor.take(into)?;
+        self.advance();
+        Ok(())
+    }
+
+    #[inline]
+    fn try_pop(&mut self, into: &mut [u8]) -> Result<usize, Refusal> {
+        let count = self.cursor.take_many(into)?;
+        self.advance();
+        Ok(count)
+    }
+}
+
+/// The side of a reader that the producer does not wait for. It only loads.
+#[derive(Debug)]
+pub struct Watcher<M> {
+    cursor: Cursor<M>,
+    /// Whether it skips all messages but the newest.
+    latest: bool,
+}
+
+impl<M: Memory> Watcher<M> {
+    /// Copies the newest message out, unless it has been taken.
+    fn take_newest(&mut self, into: &mut [u8]) -> Result<(), Refusal> {
+        let cursor = &mut self.cursor;
+        for _ in 0..RETRIES {
+            let tail = cursor.ring.tail.load(Acquire);
+            let newest = tail.wrapping_sub(1);
+            if (newest.wrapping_sub(cursor.position) as i64) < 0 {
+                break;
+            }
+            cursor.position = newest;
+            if cursor.copy(into) {
+                cursor.position = tail;
+                return Ok(());
+            }
+        }
+        match cursor.nothing() {
+            Refusal::Closed => Err(Refusal::Closed),
+            _ => Err(Refusal::NotYet),
+        }
+    }
+}
+
+impl<M: Memory> ReceiveSide for Watcher<M> {
+    #[inline]
+    fn try_pop_one(&mut self, into: &mut [u8]) -> Result<(), Refusal> {
+        if self.latest {
+            self.take_newest(into)
+        } else {
+            self.cursor.take(into)
+        }
+    }
+
+    #[inline]
+    fn try_pop(&mut self, into: &mut [u8]) -> Result<usize, Refusal> {
+        if self.latest {
+            let width = self.cursor.ring.payload.width();
+            self.take_newest(&mut into[..width]).map(|()| 1)
+        } else {
+            self.cursor.take_many(into)
+        }
+    }
+}
+
+impl<M: Memory> Side for Receiver<M> {
+    type Memory = M;
+
+    fn event(&self) -> &Event<M> {
+        &self.cursor.ring.items
+    }
+
+    fn peer(&self) -> Option<&Role<M>> {
+        Some(&self.cursor.ring.producer)
+    }
+
+    fn len(&self) -> usize {
+        self.cursor.len()
+    }
+
+    fn capacity(&self) -> usize {
+        self.cursor.ring.capacity()
+    }
+
+    fn close(&self) {
+        self.cursor.ring.close();
+    }
+
+    fn before_wait(&mut self, wait: Wait) {
+        self.cursor.before_wait(wait);
+    }
+
+    fn after_wait(&mut self, _slept: bool) {
+        self.cursor.run_since = self.cursor.position;
+    }
+
+    /// The producer does not wait for us any more. The role goes with the handle.
+    fn leave(&mut self) {
+        self.row.active.store(0, Release);
+        self.cursor.ring.space.notify(1);
+    }
+}
+
+impl<M: Memory> Side for Watcher<M> {
+    type Memory = M;
+
+    fn event(&self) -> &Event<M> {
+        &self.cursor.ring.items
+    }
+
+    fn peer(&self) -> Option<&Role<M>> {
+        Some(&self.cursor.ring.producer)
+    }
+
+    fn len(&self) -> usize {
+        self.cursor.len()
+    }
+
+    fn capacity(&self) -> usize {
+        self.cursor.ring.capacity()
+    }
+
+    fn close(&self) {
+        self.cursor.ring.close();
+    }
+
+    fn before_wait(&mut self, wait: Wait) {
+        self.cursor.before_wait(wait);
+    }
+
+    fn after_wait(&mut self, _slept: bool) {
+        self.cursor.run_since = self.cursor.position;
+    }
+
+    fn leave(&mut self) {}
+}
