@@ -220,6 +220,18 @@ unsafe impl Memory for Mapped {
         unsafe { copy::copy_in(to.as_ptr(), from) }
     }
 
+    #[inline(always)]
+    fn expect_write(&self, at: usize) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let line = self.base.as_ptr().wrapping_add(at);
+            // SAFETY: a prefetch touches nothing, wherever the address points.
+            unsafe {
+                std::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags, readonly));
+            }
+        }
+    }
+
     #[inline]
     fn fence(&self, order: Ordering) {
         fence(order);

@@ -107,6 +107,12 @@ pub unsafe trait Memory: Clone {
     /// `at + from.len() <= len`.
     unsafe fn write(&self, at: usize, from: &[u8]);
 
+    /// Fetches the line of the byte at `at` for a write to come. A hint: it changes nothing.
+    #[inline]
+    fn expect_write(&self, at: usize) {
+        let _ = at;
+    }
+
     /// A memory fence.
     fn fence(&self, order: Ordering);
 

@@ -78,6 +78,12 @@ impl<M: Memory> Arena<M> {
         unsafe { self.memory.store64(at, word, Relaxed) }
     }
 
+    /// Fetches the line that `position` lies in, for a write to come. A hint: it changes nothing.
+    #[inline(always)]
+    pub fn expect_write(&self, position: u64) {
+        self.memory.expect_write(self.at + self.index(position));
+    }
+
     /// Copies the bytes from `position` on out.
     ///
     /// # Panics

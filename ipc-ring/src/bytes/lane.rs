@@ -43,8 +43,14 @@ const ALIGN: usize = 128;
 /// After so many records without a sleep, a side promises not to sleep for now.
 const CALM: u64 = 4096;
 
-/// How long a consumer that has caught up with a stream leaves the producers' lines alone.
-const BACK_OFF: Duration = Duration::from_nanos(800);
+/// How long a side that has caught up with the other in a stream leaves its lines alone.
+const BACK_OFF: Duration = Duration::from_micros(3);
+
+/// How far ahead of a record a producer fetches lines for those to come.
+const AHEAD: u64 = 1024;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// Of several lanes, how many bytes the consumer takes from one before it looks at the next.
 const TURN: u64 = 64 << 10;
@@ -137,6 +143,7 @@ impl<M: Memory> Shared<M> {
         Ok(Sender {
             pushed: lane.pushed.load(Relaxed),
             calm_since: lane.pushed.load(Relaxed),
+            run_since: lane.pushed.load(Relaxed),
             ring: self.clone(),
             lane,
             tail,
@@ -281,7 +288,8 @@ pub struct Sender<M> {
     head: u64,
     /// Records pushed by all producers of this lane.
     pushed: u64,
-    /// Of these, how many when we last slept.
+    /// Of these, how many when we last found no room, and when we last slept.
+    run_since: u64,
     calm_since: u64,
 }
 
@@ -348,6 +356,12 @@ impl<M: Memory> Sender<M> {
     #[inline]
     fn fit(&mut self, start: u64, len: usize) -> Result<Place, Refusal> {
         let record = Place::new(&self.lane.arena, start, len);
+        // Stores wait in a queue for the lines they go to. Those of the next records are fetched while this one is copied.
+        let extent = record.end().wrapping_sub(start);
+        for step in (0..extent).step_by(LINE) {
+            let ahead = start.wrapping_add(step).wrapping_add(AHEAD);
+            self.lane.arena.expect_write(ahead);
+        }
         if record.end().wrapping_sub(self.head) > self.lane.arena.len() as u64 {
             self.refresh(record.end())?;
         }
@@ -405,7 +419,11 @@ impl<M: Memory> Side for Sender<M> {
         self.ring.close();
     }
 
-    fn before_wait(&mut self, _: Wait) {}
+    fn before_wait(&mut self, wait: Wait) {
+        let run = self.pushed.wrapping_sub(self.run_since);
+        back_off(self.event(), run, wait);
+        self.run_since = self.pushed;
+    }
 
     fn after_wait(&mut self, slept: bool) {
         if slept {
@@ -559,15 +577,8 @@ impl<M: Memory> Side for Receiver<M> {
     }
 
     fn before_wait(&mut self, wait: Wait) {
-        if self.taken.wrapping_sub(self.run_since) > 1 && wait != Wait::Block {
-            // We have caught up with a stream. Polling now would take the line that is being written away from the
-            // producer for every single record.
-            let memory = self.ring.items.memory();
-            let until = memory.now() + BACK_OFF;
-            while memory.now() < until {
-                memory.pause();
-            }
-        }
+        let run = self.taken.wrapping_sub(self.run_since);
+        back_off(self.event(), run, wait);
     }
 
     fn after_wait(&mut self, slept: bool) {
@@ -620,5 +631,17 @@ impl<M: Memory> End<M> {
         // Only a successor reads it, after our death, which orders everything.
         self.lane.lent.store(end, Relaxed);
         false
+    }
+}
+
+/// Where a side has caught up with a stream, polling now would take the line that is being written away from the other
+/// side for every single record.
+fn back_off<M: Memory>(event: &Event<M>, run: u64, wait: Wait) {
+    if run > 1 && wait != Wait::Block {
+        let memory = event.memory();
+        let until = memory.now() + BACK_OFF;
+        while memory.now() < until {
+            memory.pause();
+        }
     }
 }
