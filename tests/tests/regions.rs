@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use ipc_core::bytemuck::{Pod, Zeroable};
-use ipc_core::region::{Region, RegionSlice, SharedCell, SharedSlice};
+use ipc_core::region::{Region, RegionSlice, RegionView, SharedCell, SharedSlice};
 use ipc_core::segment::{Place, Segment, SegmentError, SegmentOptions};
 use ipc_core::{Layout, Shared};
 
@@ -148,4 +148,124 @@ fn a_projection_to_elsewhere_is_refused() {
     static ELSEWHERE: AtomicU64 = AtomicU64::new(0);
     let book = Region::<Book>::create(memfd("book")).unwrap();
     book.project(|_| &ELSEWHERE);
+}
+
+#[test]
+fn a_view_loads_and_copies_part_by_part() {
+    // Catches a projection that is off, a load of the wrong size, and a view that does not see later stores.
+    let book = Region::<Book>::create(memfd("book")).unwrap();
+    let view = RegionView::<Book>::open(again(book.segment())).unwrap();
+    let depth = view
+        .project(|book| &book.state)
+        .project(|state| &state.depth[1]);
+    let third = view.project(|book| &book.levels[3]);
+    let updates = view.project(|book| &book.updates);
+    book.state.depth[1].store(0xABCD, Relaxed);
+    book.levels[3].set(level(-1.0, 9));
+    book.updates.store(u64::MAX, Relaxed);
+    assert_eq!(
+        (depth.load(Relaxed), third.get(), updates.load(Relaxed)),
+        (0xABCD, level(-1.0, 9), u64::MAX)
+    );
+    let copy = view.copy();
+    book.updates.store(1, Relaxed);
+    assert_eq!(copy.updates.load(Relaxed), u64::MAX, "a copy is private");
+    assert_eq!(copy.levels[3].get(), level(-1.0, 9));
+    assert_eq!(updates.load(Relaxed), 1);
+    assert!(RegionView::<State>::open(again(book.segment())).is_err());
+}
+
+#[test]
+#[should_panic(expected = "not a part")]
+fn a_view_of_elsewhere_is_refused() {
+    // Catches a view that loads from an address which is not in the region.
+    static ELSEWHERE: AtomicU64 = AtomicU64::new(0);
+    let book = Region::<Book>::create(memfd("book")).unwrap();
+    RegionView::<Book>::open(again(book.segment()))
+        .unwrap()
+        .project(|_| &ELSEWHERE);
+}
+
+#[test]
+fn a_slice_is_as_long_as_its_creator_made_it() {
+    // Catches a length that is taken from the opener, or from a directory that lies about it.
+    let slice = RegionSlice::<u32>::create(memfd("slice"), 10).unwrap();
+    let other = RegionSlice::<u32>::open(again(slice.segment())).unwrap();
+    assert_eq!(other.len(), 10);
+    slice[9].set(5);
+    assert_eq!(other.to_vec(), [0, 0, 0, 0, 0, 0, 0, 0, 0, 5]);
+    assert!(RegionSlice::<u64>::open(again(slice.segment())).is_err());
+    assert!(matches!(
+        RegionSlice::<u64>::spec(usize::MAX / 4),
+        Err(SegmentError::TooLarge)
+    ));
+    let mut lie = RegionSlice::<u32>::spec(10).unwrap();
+    lie.parameters[0] = 11;
+    let segment = SegmentOptions::new()
+        .object("lie", lie)
+        .create(Place::Anonymous)
+        .unwrap();
+    assert!(matches!(
+        RegionSlice::<u32>::in_segment(&segment, "lie"),
+        Err(SegmentError::Damaged(_))
+    ));
+    let mut short = Region::<Book>::spec();
+    short.len -= 1;
+    let segment = SegmentOptions::new()
+        .object("short", short)
+        .create(Place::Anonymous)
+        .unwrap();
+    assert!(matches!(
+        Region::<Book>::in_segment(&segment, "short"),
+        Err(SegmentError::Damaged(_))
+    ));
+}
+
+#[test]
+fn a_region_is_written_back_by_sync() {
+    // Catches a sync that covers other bytes than those of the region.
+    let place = tempfile::tempdir().unwrap();
+    let region = Region::<AtomicU64>::create(place.path().join("region")).unwrap();
+    region.store(0x0123_4567_89AB_CDEF, Relaxed);
+    region.sync().unwrap();
+    region.segment().sync().unwrap();
+    region.segment().check().unwrap();
+    let bytes = std::fs::read(place.path().join("region")).unwrap();
+    let at = region.segment().entries()[0].offset as usize;
+    assert_eq!(bytes[at..at + 8], 0x0123_4567_89AB_CDEF_u64.to_ne_bytes());
+}
+
+const REFUSED: &str = "tests/regions/fail";
+const RUSTC: &str = "rustc 1.95.";
+
+#[test]
+fn f33_what_could_be_an_invalid_value_does_not_compile() {
+    // Catches a region or a cell of a type that a peer could make invalid, and a view or a region that gives too much away.
+    let rustc = std::env::var_os("RUSTC").unwrap_or("rustc".into());
+    let version = std::process::Command::new(rustc)
+        .arg("--version")
+        .output()
+        .unwrap()
+        .stdout;
+    if !version.starts_with(RUSTC.as_bytes()) {
+        return println!("skipped: {REFUSED}, the messages of which are those of {RUSTC}*");
+    }
+    trybuild::TestCases::new().compile_fail(format!("{REFUSED}/*.rs"));
+}
+
+/// The twins differ in a token or two and compile with this file: that catches a refusal for another reason.
+mod twins {
+    #![allow(dead_code)]
+    mod cell_of_bool {
+        include!("regions/pass/cell_of_bool.rs");
+    }
+    mod exclusive {
+        include!("regions/pass/exclusive.rs");
+    }
+    mod plain_type {
+        include!("regions/pass/plain_type.rs");
+    }
+    mod store_through_a_view {
+        include!("regions/pass/store_through_a_view.rs");
+    }
 }
