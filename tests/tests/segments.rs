@@ -44,6 +44,7 @@ const ROLES: &[support::Role] = &[
     ("receiver", forks::receiver),
     ("on_a_full_tmpfs", limits::on_a_full_tmpfs),
     ("on_a_full_disk", limits::on_a_full_disk),
+    ("on_a_failing_disk", limits::on_a_failing_disk),
     ("on_odd_file_systems", limits::on_odd_file_systems),
     ("within_limits", limits::within_limits),
     ("in_a_small_group", limits::in_a_small_group),

@@ -187,7 +187,7 @@ fn f25_every_flipped_bit_has_the_error_that_the_order_calls_for() {
 }
 
 #[test]
-fn f25_every_flipped_bit_of_the_directory_is_noticed() {
+fn f30_every_flipped_bit_of_the_directory_is_noticed() {
     // Catches a byte of directory or schema text that the checksum does not cover.
     let place = scratch();
     let path = place.path().join("segment");

@@ -82,40 +82,37 @@ pub fn on_a_full_disk(directory: &Path) {
         return;
     }
     let (image, place) = (directory.join("image"), directory.join("place"));
-    std::fs::File::create(&image)
-        .unwrap()
-        .set_len(2 << 20)
-        .unwrap();
     std::fs::create_dir(&place).unwrap();
+    if !mount_ext4(&image, 2 << 20, &place) {
+        return;
+    }
+    refuses_what_has_no_room(&place, 1 << 20);
+    Command::new("umount").arg(&place).status().unwrap();
+}
+
+/// Mounts a new file system in a file of that size. False, and says why, if that cannot be.
+fn mount_ext4(image: &Path, size: u64, place: &Path) -> bool {
+    std::fs::File::create(image).unwrap().set_len(size).unwrap();
+    let image = image.as_os_str();
     for (program, args) in [
         (
             "mkfs.ext4",
-            vec![
-                "-q".as_ref(),
-                "-O".as_ref(),
-                "^has_journal".as_ref(),
-                image.as_os_str(),
-            ],
+            vec!["-q".as_ref(), "-O".as_ref(), "^has_journal".as_ref(), image],
         ),
         (
             "mount",
-            vec![
-                "-o".as_ref(),
-                "loop".as_ref(),
-                image.as_os_str(),
-                place.as_os_str(),
-            ],
+            vec!["-o".as_ref(), "loop".as_ref(), image, place.as_os_str()],
         ),
     ] {
         match Command::new(program).args(args).status() {
             Ok(status) if status.success() => {}
             other => {
-                return child_skipped(format!("no ext4 on a loop device: {program}: {other:?}"));
+                child_skipped(format!("no ext4 on a loop device: {program}: {other:?}"));
+                return false;
             }
         }
     }
-    refuses_what_has_no_room(&place, 1 << 20);
-    Command::new("umount").arg(&place).status().unwrap();
+    true
 }
 
 #[test]
@@ -395,4 +392,57 @@ pub fn in_a_small_group(group: &Path) {
 
 pub fn creator_of_much(path: &Path) {
     large(64 << 20).create(path).unwrap();
+}
+
+#[test]
+fn f21_a_failed_sync_is_remembered_for_good() {
+    // Catches a sync that succeeds after one that failed: the kernel has forgotten by then which pages it could not write.
+    if !is_root() {
+        return skipped("only root mounts a disk that fails");
+    }
+    play("on_a_failing_disk", scratch().path());
+}
+
+/// The disk is a file on a small tmpfs, which is full when the blocks are to be written.
+pub fn on_a_failing_disk(directory: &Path) {
+    if !mounts_of_its_own() {
+        return;
+    }
+    mount(
+        Some("none"),
+        directory,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some("size=8m,mode=700"),
+    )
+    .unwrap();
+    let (image, place) = (directory.join("image"), directory.join("place"));
+    std::fs::create_dir(&place).unwrap();
+    if !mount_ext4(&image, 64 << 20, &place) {
+        return;
+    }
+    let path = place.join("segment");
+    let segment = large(12 << 20).create(path.as_path()).unwrap();
+    let bytes = RegionSlice::<u8>::in_segment(&segment, "bytes").unwrap();
+    let other = Segment::open(path.as_path()).unwrap();
+    segment.sync().unwrap();
+    other.check().unwrap();
+    bytes.write(0, &vec![7; 12 << 20]);
+    let error = bytes.sync().unwrap_err();
+    assert!(
+        matches!(error, SegmentError::SyncFailed { error: Some(_) }),
+        "{error:?}"
+    );
+    // Nothing is written by the next one, which would succeed therefore.
+    for error in [segment.sync(), other.sync(), other.check(), segment.check()] {
+        assert!(
+            matches!(error, Err(SegmentError::SyncFailed { error: None })),
+            "{error:?}"
+        );
+    }
+    let later = Segment::open(path.as_path()).unwrap();
+    assert!(matches!(
+        later.check(),
+        Err(SegmentError::SyncFailed { .. })
+    ));
 }
