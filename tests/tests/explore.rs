@@ -70,3 +70,10 @@ fn a_stray_child_of_a_recoverer_blocks_one_row() {
         ParticipantCase::stray_child_of_a_recoverer(),
     );
 }
+
+/// Catches a message that is lost, torn, doubled, overtaken or taken from the living, a wrong "empty" or "full", and a
+/// ring that a death has wedged.
+#[test]
+fn mpmc() {
+    prove("mpmc/");
+}

@@ -140,6 +140,14 @@ impl<'c, C: Case> Machine<'c, C> {
             state.push(self.actors.root(actor, start.clone()).into());
             self.starts.push(start);
         }
+        let setup = self.case.setup();
+        for (at, value) in setup.words {
+            self.store(&mut state, at, 8, value);
+        }
+        for (byte, process) in setup.locks {
+            let cell = self.enter(Cell::Lock(byte));
+            Self::put(&mut state, cell, process as u64 + 1);
+        }
         state
     }
 
@@ -318,6 +326,7 @@ impl<'c, C: Case> Machine<'c, C> {
                 match self.perform(into, process, access, woken) {
                     Some(reply) => {
                         into[ACTORS + actor] = self.actors.after(node, reply).into();
+                        self.run_glued(into, actor);
                         let returned = self.actors.at_start(into[ACTORS + actor] as u32)
                             || matches!(self.actors.next(into[ACTORS + actor] as u32), Next::Idle);
                         (
@@ -386,6 +395,24 @@ impl<'c, C: Case> Machine<'c, C> {
             into.pop();
         }
         verdict
+    }
+
+    /// Performs the accesses that are no steps of their own.
+    fn run_glued(&mut self, state: &mut Vec<u64>, actor: usize) {
+        loop {
+            let node = Self::node(state, actor);
+            let access = match self.actors.next(node) {
+                Next::Access(access @ (Access::Load { at, .. } | Access::Store { at, .. }))
+                    if !self.actors.at_start(node) && self.case.glued(*at) =>
+                {
+                    *access
+                }
+                _ => return,
+            };
+            if let Some(reply) = self.perform(state, self.processes[actor], access, 0) {
+                state[ACTORS + actor] = self.actors.after(node, reply).into();
+            }
+        }
     }
 
     /// The reply to an access; `None` if the actor falls asleep.
@@ -460,9 +487,10 @@ impl<'c, C: Case> Machine<'c, C> {
     }
 
     /// Ends the sleep of a live actor.
-    fn end_sleep(&mut self, state: &mut [u64], actor: usize, timeout: bool) {
+    fn end_sleep(&mut self, state: &mut Vec<u64>, actor: usize, timeout: bool) {
         let node = Self::node(state, actor);
         state[ACTORS + actor] = self.actors.after(node, Reply::yes(timeout)).into();
+        self.run_glued(state, actor);
     }
 
     /// Whether the kernel has anything to do when the process dies.

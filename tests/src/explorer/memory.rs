@@ -168,11 +168,12 @@ pub(super) enum Outcome<T> {
 }
 
 /// Shared memory of the explorer. Single-threaded; clones are the same memory.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Explored {
     script: Rc<Script>,
 }
 
+#[derive(Debug)]
 struct Script {
     len: usize,
     fences: bool,
@@ -412,7 +413,7 @@ unsafe impl Memory for Explored {
 }
 
 /// Two processes differ in every word of their identity but the namespaces, so that a mixture of two is nobody's.
-fn identity(process: usize) -> Identity {
+pub(super) fn identity(process: usize) -> Identity {
     let n = process as u32 + 1;
     Identity {
         pid: n,

@@ -38,6 +38,7 @@ use std::fmt::Debug;
 use std::hash::Hash;
 
 use ipc_core::memory::LockByte;
+use ipc_core::participant::ROW;
 
 pub use memory::{Access, Explored, Reply};
 pub use search::{Report, Violation, explore};
@@ -59,6 +60,18 @@ pub trait Case: Sized {
 
     /// The actors, by number.
     fn actors(&self) -> Vec<Actor<Self::Local>>;
+
+    /// What memory and locks begin with, where that is not all zero.
+    fn setup(&self) -> Setup {
+        Setup::default()
+    }
+
+    /// Words whose loads and stores are no steps of their own, but happen together with the access before. Right for words
+    /// that nobody stores to in this case: such a load commutes with everything. For others it leaves interleavings
+    /// out, which the case has to argue for.
+    fn glued(&self, _at: usize) -> bool {
+        false
+    }
 
     /// One operation of an actor, from what it kept to what it keeps; `None` when it only idles from now on. Must be a
     /// function of its arguments and of what it reads from `memory`.
@@ -122,6 +135,44 @@ impl<L> Actor<L> {
             process,
             start,
         }
+    }
+}
+
+/// What a case begins with.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// 64-bit words, by their places.
+    pub words: Vec<(usize, u64)>,
+    /// Lock bytes and the processes that hold them.
+    pub locks: Vec<(LockByte, usize)>,
+}
+
+impl Setup {
+    /// That of a [`Participants`](ipc_core::participant::Participants) table at 0 in which each process in turn has joined: process 0 has row 1, and so on.
+    pub fn joined(processes: usize) -> Self {
+        let mut setup = Self::default();
+        for process in 0..processes {
+            let who = memory::identity(process);
+            let fields = [
+                3,
+                who.pid.into(),
+                who.start,
+                who.pid_namespace,
+                who.time_namespace,
+                who.boot,
+            ];
+            let row = process * ROW;
+            setup.words.extend(
+                fields
+                    .into_iter()
+                    .enumerate()
+                    .map(|(n, value)| (row + 8 * n, value)),
+            );
+            setup
+                .locks
+                .push((LockByte::Life(process as u16 + 1), process));
+        }
+        setup
     }
 }
 

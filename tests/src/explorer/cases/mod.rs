@@ -1,6 +1,7 @@
 //! The cases: what is explored of the library, each with its bounds.
 
 pub mod event;
+pub mod mpmc;
 pub mod participant;
 
 use super::{Case, Report, explore};
@@ -43,5 +44,6 @@ impl Entry {
 pub fn all() -> Vec<Entry> {
     let mut all = event::entries();
     all.extend(participant::entries());
+    all.extend(mpmc::entries());
     all
 }
