@@ -10,10 +10,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use ipc_core::memory::LockByte;
 use ipc_core::participant::Life;
-use ipc_core::segment::{ObjectSpec, Place, Segment, SegmentOptions};
+use ipc_core::segment::{ObjectSpec, Place, Segment, SegmentError, SegmentOptions};
 use nix::fcntl::{FcntlArg, fcntl};
 use rustix::fs::{Mode, OFlags};
 use tempfile::TempDir;
+
+/// The name that cases in a directory are about.
+const SEGMENT: &str = "segment";
 
 /// What a victim works on.
 #[derive(Debug)]
@@ -50,7 +53,7 @@ impl Ground {
     pub fn path(&self) -> PathBuf {
         match self {
             Self::Region(_) => panic!("this ground is a region"),
-            Self::Directory(path, _) => path.join("segment"),
+            Self::Directory(path, _) => path.join(SEGMENT),
         }
     }
 
@@ -63,6 +66,11 @@ impl Ground {
                 for entry in path.read_dir()? {
                     let entry = entry?;
                     std::fs::copy(entry.path(), copy.path().join(entry.file_name()))?;
+                }
+                // It would be known for a copy.
+                match Segment::adopt(copy.path().join(SEGMENT)) {
+                    Ok(_) | Err(SegmentError::NotFound { .. }) => {}
+                    Err(error) => return Err(error.into()),
                 }
                 Ok(Self::of_directory(copy))
             }

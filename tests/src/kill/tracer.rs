@@ -246,7 +246,13 @@ impl Victim {
     /// Lets the victim run from where it stands to its second marker. Calls `release` whenever it sleeps.
     pub fn run_to_end(&mut self, release: impl FnMut() -> Result<()>) -> Result<()> {
         ptrace::cont(self.pid, None)?;
-        self.come_out_released(release)
+        self.come_out_released(release)?;
+        // Before the marker, where stepping would have stopped.
+        let mut registers = ptrace::getregs(self.pid)?;
+        registers.rip -= 1;
+        ptrace::setregs(self.pid, registers)?;
+        ensure!(self.is_at_end()?, "the victim stopped at no marker");
+        Ok(())
     }
 
     /// Waits until the victim comes out of a sleep that ends by itself.

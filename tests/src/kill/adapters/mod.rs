@@ -1,8 +1,17 @@
 //! The kinds that are killed.
 
+mod files;
 mod queue;
+mod still;
+mod table;
 
 use crate::kill::adapter::Adapter;
 
 /// Every kind.
-pub static ALL: &[&dyn Adapter] = &[&queue::Of(queue::Spsc), &queue::Of(queue::Mpmc)];
+pub static ALL: &[&dyn Adapter] = &[
+    &files::Files,
+    &table::Table,
+    &queue::Of(queue::Spsc),
+    &queue::Of(queue::Mpmc),
+    &queue::Of(queue::Bytes),
+];

@@ -2,9 +2,9 @@
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Context, Random, trace};
+use super::{Context, Point, Random, kills, trace};
 use crate::kill::adapter::{Adapter, Case, Cast, Pair};
-use crate::kill::tracer::{Step, Victim};
+use crate::kill::tracer::{Astray, Step, Victim};
 
 /// Who dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +17,8 @@ enum Dies {
 /// Every state of the one with every state of the other, up to the sample.
 pub(super) fn pairs(context: Context<'_>, adapter: &dyn Adapter, pair: &Pair) -> Result<()> {
     let title = title(adapter, pair);
-    let first = states(context, adapter, &pair.first)?;
-    let second = states(context, adapter, &pair.second)?;
+    let (points, first) = states(context, adapter, &pair.first)?;
+    let (_, second) = states(context, adapter, &pair.second)?;
     let mut all: Vec<(usize, usize)> = first
         .iter()
         .flat_map(|i| second.iter().map(move |j| (*i, *j)))
@@ -33,7 +33,12 @@ pub(super) fn pairs(context: Context<'_>, adapter: &dyn Adapter, pair: &Pair) ->
         .length("D", &title, instructions, instructions - all.len());
     for (i, j) in all {
         for dies in [Dies::First, Dies::Second, Dies::Both] {
-            if let Err(error) = together(context, adapter, pair, (i, j), dies) {
+            let mut done = together(context, adapter, pair, &points, (i, j, dies), false);
+            if done.as_ref().is_err_and(|error| error.is::<Astray>()) {
+                // What the second one has prepared led the first another way than when it was alone.
+                done = together(context, adapter, pair, &points, (i, j, dies), true);
+            }
+            if let Err(error) = done {
                 let text = format!("{title}, at {i} and {j}, {dies:?} killed: {error:#}");
                 context.report.violation(text);
             }
@@ -50,7 +55,11 @@ pub(super) fn title(adapter: &dyn Adapter, pair: &Pair) -> String {
 }
 
 /// The points around each change that an operation makes by itself, its first and its last.
-fn states(context: Context<'_>, adapter: &dyn Adapter, case: &Case) -> Result<Vec<usize>> {
+fn states(
+    context: Context<'_>,
+    adapter: &dyn Adapter,
+    case: &Case,
+) -> Result<(Vec<Point>, Vec<usize>)> {
     let mut scene = adapter.stage(case, Cast::Living).context("stage")?;
     scene.vacate()?;
     let (trace, victim) = trace(context.program, adapter, case, scene.as_mut(), |_, _, _| {
@@ -70,15 +79,16 @@ fn states(context: Context<'_>, adapter: &dyn Adapter, case: &Case) -> Result<Ve
     states.extend(middles);
     states.sort_unstable();
     states.dedup();
-    Ok(states)
+    Ok((trace.points, states))
 }
 
 fn together(
     context: Context<'_>,
     adapter: &dyn Adapter,
     pair: &Pair,
-    (i, j): (usize, usize),
-    dies: Dies,
+    points: &[Point],
+    (i, j, dies): (usize, usize, Dies),
+    by_steps: bool,
 ) -> Result<()> {
     let mut scene = adapter.stage(&pair.first, Cast::Living).context("stage")?;
     scene.vacate()?;
@@ -90,7 +100,11 @@ fn together(
     };
     let mut first = start(&pair.first)?;
     let mut second = start(&pair.second)?;
-    step(&mut first, i)?;
+    if by_steps {
+        step(&mut first, i)?;
+    } else {
+        kills::advance(&mut first, scene.as_mut(), points, i)?;
+    }
     step(&mut second, j)?;
     let left = match dies {
         Dies::First => {

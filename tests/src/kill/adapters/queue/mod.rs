@@ -1,21 +1,25 @@
 //! Rings of messages of one type: `spsc` and `mpmc`.
 
 mod cases;
+mod kinds;
 mod stage;
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, bail, ensure};
-use ipc_core::Mapped;
-use ipc_core::event::Wait;
-use ipc_core::segment::Segment;
-use ipc_ring::side::{LendSide, SendSide};
-use ipc_ring::{ClaimError, Consumer, ONLY, PopError, Producer, PushError, Ring, mpmc, spsc};
+use ipc_ring::{ClaimError, ONLY, PopError, PushError, Ring};
+
+pub(super) use kinds::{Bytes, Mpmc, Spsc};
+use kinds::{Finish, Queue};
 
 use crate::kill::adapter::{Adapter, Case, Cast, Operation, Pair, Scene};
 use crate::kill::ground::Ground;
-use crate::kill::parcel::{Parcel, show};
+use crate::kill::parcel::show;
 
 /// Messages that fit in.
 const CAPACITY: usize = 4;
+/// How long anybody waits at most.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// What the victim pushes.
 const NEW: u64 = 100;
 /// What a second victim pushes.
@@ -24,64 +28,6 @@ const OTHER: u64 = 200;
 const SLEEPERS: u64 = 50;
 /// What newcomers push at last.
 const LAST: u64 = 9000;
-
-/// A kind of ring.
-pub(super) trait Queue: Copy + Sync + 'static {
-    /// Its name.
-    const KIND: &'static str;
-    /// Whether each role has one holder at a time.
-    const EXCLUSIVE: bool;
-    /// The ring.
-    type Ring: Ring + Clone + Send;
-    /// Its producer's side.
-    type Send: SendSide<Memory = Mapped> + Send;
-    /// Its consumer's side.
-    type Receive: LendSide<Memory = Mapped> + Send;
-
-    fn producer(ring: &Self::Ring) -> Result<Producer<Parcel, Self::Send>, ClaimError>;
-    fn consumer(ring: &Self::Ring) -> Result<Consumer<Parcel, Self::Receive>, ClaimError>;
-    fn segment(ring: &Self::Ring) -> &Segment;
-    fn len(ring: &Self::Ring) -> usize;
-    fn is_closed(ring: &Self::Ring) -> bool;
-    fn close(ring: &Self::Ring);
-}
-
-macro_rules! queue {
-    ($name:ident, $module:ident, $exclusive:literal) => {
-        #[derive(Clone, Copy)]
-        pub(super) struct $name;
-
-        impl Queue for $name {
-            const KIND: &'static str = stringify!($module);
-            const EXCLUSIVE: bool = $exclusive;
-            type Ring = $module::Ring<Parcel>;
-            type Send = $module::Sender<Mapped>;
-            type Receive = $module::Receiver<Mapped>;
-
-            fn producer(ring: &Self::Ring) -> Result<Producer<Parcel, Self::Send>, ClaimError> {
-                ring.producer()
-            }
-            fn consumer(ring: &Self::Ring) -> Result<Consumer<Parcel, Self::Receive>, ClaimError> {
-                ring.consumer()
-            }
-            fn segment(ring: &Self::Ring) -> &Segment {
-                ring.segment()
-            }
-            fn len(ring: &Self::Ring) -> usize {
-                ring.len()
-            }
-            fn is_closed(ring: &Self::Ring) -> bool {
-                ring.is_closed()
-            }
-            fn close(ring: &Self::Ring) {
-                ring.close();
-            }
-        }
-    };
-}
-
-queue!(Spsc, spsc, true);
-queue!(Mpmc, mpmc, false);
 
 /// The adapter of a kind of ring.
 pub(super) struct Of<Q>(pub(super) Q);
@@ -102,7 +48,7 @@ impl<Q: Queue> Adapter for Of<Q> {
     fn cases(&self) -> Vec<Case> {
         let mut cases = cases::common();
         cases.extend(if Q::EXCLUSIVE {
-            cases::exclusive()
+            cases::exclusive(Q::KIND == "bytes")
         } else {
             cases::shared()
         });
@@ -174,14 +120,14 @@ fn claim<Q: Queue>(case: &Case, ring: Q::Ring) -> Result<Operation> {
 }
 
 /// The operations of a producer.
-fn send<Q: Queue>(case: &Case, mut producer: Producer<Parcel, Q::Send>) -> Result<Operation> {
-    producer.set_wait(Wait::Block);
+fn send<Q: Queue>(case: &Case, mut producer: Q::Producer) -> Result<Operation> {
+    let until = Instant::now() + PATIENCE;
     let mut last = None;
     if case.operation.ends_with("producer") {
         last = Some(producer);
         return Ok(match case.operation {
             "close by producer" => Box::new(move || {
-                last.take().into_iter().for_each(Producer::close);
+                last.take().into_iter().for_each(Q::close_producer);
                 Ok(())
             }),
             "give up producer" => Box::new(move || {
@@ -193,42 +139,28 @@ fn send<Q: Queue>(case: &Case, mut producer: Producer<Parcel, Q::Send>) -> Resul
     }
     drop(last);
     Ok(match case.operation {
-        "push" => Box::new(move || Ok(producer.push(Parcel::new(NEW))?)),
-        "push unless closed" => Box::new(move || match producer.push(Parcel::new(NEW)) {
-            Ok(()) | Err(PushError::Closed(_)) => Ok(()),
+        "push" => Box::new(move || Ok(Q::push(&mut producer, NEW, until)?)),
+        "push other" => Box::new(move || Ok(Q::push(&mut producer, OTHER, until)?)),
+        "push unless closed" => Box::new(move || match Q::push(&mut producer, NEW, until) {
+            Ok(()) | Err(PushError::Closed(())) => Ok(()),
             Err(error) => Err(error.into()),
         }),
-        "push other" => Box::new(move || Ok(producer.push(Parcel::new(OTHER))?)),
-        "push batch" => Box::new(move || {
-            let batch = [NEW, NEW + 1, NEW + 2].map(Parcel::new);
-            producer.try_push_slice(&batch)?;
-            Ok(())
-        }),
-        "reserve and commit" => Box::new(move || {
-            let mut place = producer.try_reserve()?;
-            place.write(&Parcel::new(NEW));
-            place.commit();
-            Ok(())
-        }),
-        "reserve and drop" => Box::new(move || {
-            let mut place = producer.try_reserve()?;
-            place.write(&Parcel::new(NEW));
-            drop(place);
-            Ok(())
-        }),
+        "push batch" => Box::new(move || Q::push_batch(&mut producer, [NEW, NEW + 1, NEW + 2])),
+        "reserve and commit" => Box::new(move || Q::reserve(&mut producer, NEW, true)),
+        "reserve and drop" => Box::new(move || Q::reserve(&mut producer, NEW, false)),
         other => bail!("no operation {other}"),
     })
 }
 
 /// The operations of a consumer.
-fn receive<Q: Queue>(case: &Case, mut consumer: Consumer<Parcel, Q::Receive>) -> Result<Operation> {
-    consumer.set_wait(Wait::Block);
+fn receive<Q: Queue>(case: &Case, mut consumer: Q::Consumer) -> Result<Operation> {
+    let until = Instant::now() + PATIENCE;
     let mut last = None;
     if case.operation.ends_with("consumer") {
         last = Some(consumer);
         return Ok(match case.operation {
             "close by consumer" => Box::new(move || {
-                last.take().into_iter().for_each(Consumer::close);
+                last.take().into_iter().for_each(Q::close_consumer);
                 Ok(())
             }),
             "give up consumer" => Box::new(move || {
@@ -240,26 +172,10 @@ fn receive<Q: Queue>(case: &Case, mut consumer: Consumer<Parcel, Q::Receive>) ->
     }
     drop(last);
     Ok(match case.operation {
-        "pop" => Box::new(move || consumer.pop()?.open().map(drop)),
-        "pop batch" => Box::new(move || {
-            let mut room = [Parcel::new(0); 3];
-            let count = consumer.pop_into(&mut room)?;
-            room[..count]
-                .iter()
-                .try_for_each(|parcel| parcel.open().map(drop))
-        }),
-        "read and release" => Box::new(move || {
-            let message = consumer.try_read()?;
-            message.get().open()?;
-            message.release();
-            Ok(())
-        }),
-        "read and put back" => Box::new(move || {
-            let message = consumer.try_read()?;
-            message.get().open()?;
-            message.put_back();
-            Ok(())
-        }),
+        "pop" => Box::new(move || Q::pop(&mut consumer, until)?.open().map(drop)),
+        "pop batch" => Box::new(move || Q::pop_batch(&mut consumer)),
+        "read and release" => Box::new(move || Q::read(&mut consumer, Finish::Release)),
+        "read and put back" => Box::new(move || Q::read(&mut consumer, Finish::PutBack)),
         other => bail!("no operation {other}"),
     })
 }
@@ -267,8 +183,8 @@ fn receive<Q: Queue>(case: &Case, mut consumer: Consumer<Parcel, Q::Receive>) ->
 /// Takes what is in the ring, then sends messages through it, with the survivors' handles where there are some.
 fn go_on<Q: Queue>(
     ring: &Q::Ring,
-    producer: Option<Producer<Parcel, Q::Send>>,
-    consumer: Option<Consumer<Parcel, Q::Receive>>,
+    producer: Option<Q::Producer>,
+    consumer: Option<Q::Consumer>,
     mut taken: Vec<u64>,
 ) -> Result<String> {
     let mut consumer = match consumer {
@@ -289,7 +205,7 @@ fn go_on<Q: Queue>(
     let mut drain = |taken: &mut Vec<u64>| -> Result<PopError> {
         // One more than can be in it, so that a ring that gives for ever is noticed.
         for _ in 0..=CAPACITY {
-            match consumer.try_pop() {
+            match Q::try_pop(&mut consumer) {
                 Ok(parcel) => taken.push(parcel.open()?),
                 Err(end) => return Ok(end),
             }
@@ -308,7 +224,7 @@ fn go_on<Q: Queue>(
     for round in 0..3 {
         let numbers = (0..CAPACITY as u64).map(|i| LAST + round * 10 + i);
         let pushed: Vec<u64> = numbers
-            .take_while(|number| producer.try_push(Parcel::new(*number)).is_ok())
+            .take_while(|number| Q::try_push(&mut producer, *number).is_ok())
             .collect();
         let expected = if closed { 0 } else { CAPACITY };
         ensure!(

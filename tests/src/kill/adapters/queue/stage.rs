@@ -1,31 +1,29 @@
 //! A ring in the state of a case, its survivors, and what they have taken.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use ipc_core::event::Wait;
 use ipc_core::segment::Place;
-use ipc_ring::{ClaimError, Consumer, ONLY, PopError, Producer, PushError, Ring};
+use ipc_ring::{ClaimError, ONLY, PopError, PushError, Ring};
 
-use super::{CAPACITY, LAST, Queue, SLEEPERS, cases, go_on, is_consumer};
+use super::kinds::Queue;
+use super::{CAPACITY, LAST, PATIENCE, SLEEPERS, cases, go_on, is_consumer};
 use crate::kill::adapter::{Case, Cast, Scene};
 use crate::kill::ground::Ground;
 use crate::kill::parcel::Parcel;
 use crate::kill::sleeper::Sleeper;
 
-type ProducerOf<Q> = Producer<Parcel, <Q as Queue>::Send>;
-type ConsumerOf<Q> = Consumer<Parcel, <Q as Queue>::Receive>;
 /// What a sleeping consumer comes back with.
-type Popped<Q> = (ConsumerOf<Q>, Result<Parcel, PopError>);
+type Popped<Q> = (<Q as Queue>::Consumer, Result<Parcel, PopError>);
 /// What a sleeping producer comes back with.
-type Pushed<Q> = (ProducerOf<Q>, Result<(), PushError<Parcel>>);
+type Pushed<Q> = (<Q as Queue>::Producer, Result<(), PushError<()>>);
 
 struct Stage<Q: Queue> {
     case: Case,
     ground: Ground,
     ring: Q::Ring,
-    producer: Option<ProducerOf<Q>>,
-    consumer: Option<ConsumerOf<Q>>,
+    producer: Option<Q::Producer>,
+    consumer: Option<Q::Consumer>,
     asleep: Option<Asleep<Q>>,
     taken: Vec<u64>,
 }
@@ -37,37 +35,40 @@ enum Asleep<Q: Queue> {
 
 /// Brings a new ring into the state of the case.
 pub(super) fn stage<Q: Queue>(case: &Case, cast: Cast) -> Result<Box<dyn Scene>> {
-    let options = Q::Ring::options().capacity(CAPACITY).participants(4);
+    let options = Q::Ring::options().capacity(Q::CAPACITY).participants(4);
     let ring = options.create(Place::Memfd("kill".into()))?;
     let mut producer = Q::producer(&ring)?;
     let mut consumer = Q::consumer(&ring)?;
-    producer.set_wait(Wait::Block);
-    consumer.set_wait(Wait::Block);
     let (passed, within) = cases::contents(case.state);
     for number in 1..=passed {
-        producer.push(Parcel::new(number))?;
-        ensure!(consumer.pop()?.open()? == number);
+        Q::try_push(&mut producer, number)?;
+        ensure!(Q::try_pop(&mut consumer)?.open()? == number);
     }
-    for number in passed + 1..=passed + within {
-        if case.state == "writer dead" && number == passed + 1 {
-            // Somebody claims the place before these messages, and dies before he has written it.
-            let mut other = Q::producer(&ring)?;
-            let place = other.try_reserve()?;
-            for number in number..=passed + within {
-                producer.push(Parcel::new(number))?;
-            }
-            let ground = Ground::Region(Q::segment(&ring).clone()).copy()?;
-            drop(place);
-            return Ok(Box::new(Stage::<Q>::new(case, ground)?));
+    let mut copy = None;
+    let mut fill = || {
+        for number in passed + 1..=passed + within {
+            Q::try_push(&mut producer, number)?;
         }
-        producer.push(Parcel::new(number))?;
-    }
-    if case.state == "reader dead" {
+        copy = Some(Ground::Region(Q::segment(&ring).clone()).copy()?);
+        Ok(())
+    };
+    match case.state {
+        // Somebody claims the place before these messages, and dies before he has written it.
+        "writer dead" => {
+            Q::while_reserved(&mut Q::producer(&ring)?, &mut fill)?;
+            return Ok(Box::new(Stage::<Q>::new(case, copy.context("a copy")?)?));
+        }
         // Somebody takes the first message, and dies before he has released it.
-        let message = consumer.try_read()?;
-        let ground = Ground::Region(Q::segment(&ring).clone()).copy()?;
-        message.put_back();
-        return Ok(Box::new(Stage::<Q>::new(case, ground)?));
+        "reader dead" => {
+            fill()?;
+            let mut again = || {
+                copy = Some(Ground::Region(Q::segment(&ring).clone()).copy()?);
+                Ok(())
+            };
+            Q::while_lent(&mut consumer, &mut again)?;
+            return Ok(Box::new(Stage::<Q>::new(case, copy.context("a copy")?)?));
+        }
+        _ => fill()?,
     }
     let mut scene = Stage::<Q> {
         case: case.clone(),
@@ -110,12 +111,12 @@ impl<Q: Queue> Stage<Q> {
 
     /// Where the case has it so, the survivor falls asleep; not if it died in its sleep before.
     fn fall_asleep(&mut self) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + PATIENCE;
         if self.case.state == "waiter asleep"
             && let Some(mut consumer) = self.consumer.take()
         {
             self.asleep = Some(Asleep::Consumer(Sleeper::start(move || {
-                let popped = consumer.pop_until(deadline);
+                let popped = Q::pop(&mut consumer, deadline);
                 (consumer, popped)
             })?));
         }
@@ -123,7 +124,7 @@ impl<Q: Queue> Stage<Q> {
             && let Some(mut producer) = self.producer.take()
         {
             self.asleep = Some(Asleep::Producer(Sleeper::start(move || {
-                let pushed = producer.push_until(Parcel::new(SLEEPERS), deadline);
+                let pushed = Q::push(&mut producer, SLEEPERS, deadline);
                 (producer, pushed)
             })?));
         }
@@ -149,7 +150,7 @@ impl<Q: Queue> Stage<Q> {
             // So that nobody waits for the end of a sleep: the successor's message comes first. Where there is no one
             // producer whose death would be told, that message may be all that there is to wait for.
             let mut next = Q::producer(&self.ring)?;
-            drop(next.try_push(Parcel::new(LAST - 1)));
+            drop(Q::try_push(&mut next, LAST - 1));
             successor = Some(next);
         }
         let (consumer, popped) = sleeper.wake(unaided)?;
@@ -172,26 +173,26 @@ impl<Q: Queue> Stage<Q> {
                     segment.recover(id);
                 }
             }
-            self.taken.push(next.try_pop()?.open()?);
+            self.taken.push(Q::try_pop(&mut next)?.open()?);
             successor = Some(next);
         }
         let (mut producer, pushed) = sleeper.wake(unaided)?;
-        let mut retry = None;
+        let mut retry = false;
         match pushed {
             Ok(()) => {}
-            Err(PushError::PeerDead(parcel)) => retry = Some(parcel),
+            Err(PushError::PeerDead(())) => retry = true,
             Err(error) => bail!("the sleeper was told: {error}"),
         }
         let mut consumer = match successor {
             Some(consumer) => consumer,
             None => Q::consumer(&self.ring)?,
         };
-        if let Some(parcel) = retry {
+        if retry {
             // It was told of the death with its message in hand, and tries again.
-            self.taken.push(consumer.try_pop()?.open()?);
-            producer.try_push(parcel)?;
+            self.taken.push(Q::try_pop(&mut consumer)?.open()?);
+            Q::try_push(&mut producer, SLEEPERS)?;
         }
-        while let Ok(parcel) = consumer.try_pop() {
+        while let Ok(parcel) = Q::try_pop(&mut consumer) {
             self.taken.push(parcel.open()?);
         }
         ensure!(
@@ -215,16 +216,16 @@ impl<Q: Queue> Scene for Stage<Q> {
         if self.case.state == "room since seen full" {
             // The victim took its part while the ring was full, and believes so until it looks again.
             let consumer = self.consumer.as_mut().context("a consumer")?;
-            self.taken.push(consumer.try_pop()?.open()?);
+            self.taken.push(Q::try_pop(consumer)?.open()?);
         }
         self.fall_asleep()
     }
 
     fn release(&mut self) -> Result<bool> {
         if let Some(consumer) = &mut self.consumer {
-            self.taken.push(consumer.try_pop()?.open()?);
+            self.taken.push(Q::try_pop(consumer)?.open()?);
         } else if let Some(producer) = &mut self.producer {
-            producer.try_push(Parcel::new(60))?;
+            Q::try_push(producer, 60)?;
         } else {
             return Ok(false);
         }
@@ -246,7 +247,7 @@ impl<Q: Queue> Scene for Stage<Q> {
         }
         let mut gave_room = false;
         if let Some(consumer) = &mut self.consumer {
-            while let Ok(parcel) = consumer.try_pop() {
+            while let Ok(parcel) = Q::try_pop(consumer) {
                 self.taken.push(parcel.open()?);
                 gave_room = true;
             }

@@ -1,0 +1,258 @@
+//! The kinds of rings, each said once for the adapter.
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use ipc_core::Mapped;
+use ipc_core::event::Wait;
+use ipc_core::segment::Segment;
+use ipc_ring::{ClaimError, PopError, PushError, Ring, bytes, mpmc, spsc};
+
+use crate::kill::parcel::Parcel;
+
+/// What to do with a message that was taken where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::kill) enum Finish {
+    Release,
+    PutBack,
+}
+
+/// A kind of ring. Its messages are [`Parcel`]s, of which four fit in.
+pub(in crate::kill) trait Queue: Copy + Sync + 'static {
+    /// Its name.
+    const KIND: &'static str;
+    /// Whether each role has one holder at a time.
+    const EXCLUSIVE: bool;
+    /// The capacity that gives room for four messages.
+    const CAPACITY: usize;
+    /// The ring.
+    type Ring: Ring + Clone + Send;
+    /// One who pushes.
+    type Producer: Send + 'static;
+    /// One who pops.
+    type Consumer: Send + 'static;
+
+    fn producer(ring: &Self::Ring) -> Result<Self::Producer, ClaimError>;
+    fn consumer(ring: &Self::Ring) -> Result<Self::Consumer, ClaimError>;
+    fn segment(ring: &Self::Ring) -> &Segment;
+    fn len(ring: &Self::Ring) -> usize;
+    fn is_closed(ring: &Self::Ring) -> bool;
+    fn close(ring: &Self::Ring);
+
+    fn push(on: &mut Self::Producer, number: u64, until: Instant) -> Result<(), PushError<()>>;
+    fn try_push(on: &mut Self::Producer, number: u64) -> Result<(), PushError<()>>;
+    fn push_batch(on: &mut Self::Producer, numbers: [u64; 3]) -> Result<()>;
+    fn reserve(on: &mut Self::Producer, number: u64, commit: bool) -> Result<()>;
+    fn close_producer(it: Self::Producer);
+
+    fn pop(from: &mut Self::Consumer, until: Instant) -> Result<Parcel, PopError>;
+    fn try_pop(from: &mut Self::Consumer) -> Result<Parcel, PopError>;
+    /// Takes up to three.
+    fn pop_batch(from: &mut Self::Consumer) -> Result<()>;
+    fn read(from: &mut Self::Consumer, finish: Finish) -> Result<()>;
+    fn close_consumer(it: Self::Consumer);
+
+    /// Does something while a place is reserved, and then gives the place back.
+    fn while_reserved(on: &mut Self::Producer, act: &mut dyn FnMut() -> Result<()>) -> Result<()>;
+    /// Does something while a message is lent, and then puts it back.
+    fn while_lent(from: &mut Self::Consumer, act: &mut dyn FnMut() -> Result<()>) -> Result<()>;
+}
+
+macro_rules! ring_functions {
+    () => {
+        fn segment(ring: &Self::Ring) -> &Segment {
+            ring.segment()
+        }
+        fn len(ring: &Self::Ring) -> usize {
+            ring.len()
+        }
+        fn is_closed(ring: &Self::Ring) -> bool {
+            ring.is_closed()
+        }
+        fn close(ring: &Self::Ring) {
+            ring.close();
+        }
+        fn producer(ring: &Self::Ring) -> Result<Self::Producer, ClaimError> {
+            let mut producer = ring.producer()?;
+            producer.set_wait(Wait::Block);
+            Ok(producer)
+        }
+        fn consumer(ring: &Self::Ring) -> Result<Self::Consumer, ClaimError> {
+            let mut consumer = ring.consumer()?;
+            consumer.set_wait(Wait::Block);
+            Ok(consumer)
+        }
+        fn close_producer(it: Self::Producer) {
+            it.close();
+        }
+        fn close_consumer(it: Self::Consumer) {
+            it.close();
+        }
+    };
+}
+
+macro_rules! typed {
+    ($name:ident, $module:ident, $exclusive:literal) => {
+        #[derive(Clone, Copy)]
+        pub(in crate::kill) struct $name;
+
+        impl Queue for $name {
+            const KIND: &'static str = stringify!($module);
+            const EXCLUSIVE: bool = $exclusive;
+            const CAPACITY: usize = 4;
+            type Ring = $module::Ring<Parcel>;
+            type Producer = ipc_ring::Producer<Parcel, $module::Sender<Mapped>>;
+            type Consumer = ipc_ring::Consumer<Parcel, $module::Receiver<Mapped>>;
+
+            ring_functions!();
+
+            fn push(
+                on: &mut Self::Producer,
+                number: u64,
+                until: Instant,
+            ) -> Result<(), PushError<()>> {
+                on.push_until(Parcel::new(number), until)
+                    .map_err(|error| error.map(drop_parcel))
+            }
+            fn try_push(on: &mut Self::Producer, number: u64) -> Result<(), PushError<()>> {
+                on.try_push(Parcel::new(number))
+                    .map_err(|error| error.map(drop_parcel))
+            }
+            fn push_batch(on: &mut Self::Producer, numbers: [u64; 3]) -> Result<()> {
+                on.try_push_slice(&numbers.map(Parcel::new))?;
+                Ok(())
+            }
+            fn reserve(on: &mut Self::Producer, number: u64, commit: bool) -> Result<()> {
+                let mut place = on.try_reserve()?;
+                place.write(&Parcel::new(number));
+                if commit {
+                    place.commit();
+                }
+                Ok(())
+            }
+            fn pop(from: &mut Self::Consumer, until: Instant) -> Result<Parcel, PopError> {
+                from.pop_until(until)
+            }
+            fn try_pop(from: &mut Self::Consumer) -> Result<Parcel, PopError> {
+                from.try_pop()
+            }
+            fn pop_batch(from: &mut Self::Consumer) -> Result<()> {
+                let mut room = [Parcel::new(0); 3];
+                let count = from.try_pop_into(&mut room)?;
+                room[..count]
+                    .iter()
+                    .try_for_each(|parcel| parcel.open().map(drop))
+            }
+            fn read(from: &mut Self::Consumer, finish: Finish) -> Result<()> {
+                let message = from.try_read()?;
+                message.get().open()?;
+                match finish {
+                    Finish::Release => message.release(),
+                    Finish::PutBack => message.put_back(),
+                }
+                Ok(())
+            }
+            fn while_reserved(
+                on: &mut Self::Producer,
+                act: &mut dyn FnMut() -> Result<()>,
+            ) -> Result<()> {
+                let place = on.try_reserve()?;
+                act()?;
+                drop(place);
+                Ok(())
+            }
+            fn while_lent(
+                from: &mut Self::Consumer,
+                act: &mut dyn FnMut() -> Result<()>,
+            ) -> Result<()> {
+                let message = from.try_read()?;
+                act()?;
+                message.put_back();
+                Ok(())
+            }
+        }
+    };
+}
+
+fn drop_parcel(_: Parcel) {}
+
+typed!(Spsc, spsc, true);
+typed!(Mpmc, mpmc, false);
+
+/// The byte ring, with records of the size of a parcel.
+#[derive(Clone, Copy)]
+pub(in crate::kill) struct Bytes;
+
+/// The parcel in a record.
+fn parcel(record: &[u8]) -> Result<Parcel, PopError> {
+    bytemuck::try_pod_read_unaligned(record).map_err(|_| PopError::Corrupt)
+}
+
+impl Queue for Bytes {
+    const KIND: &'static str = "bytes";
+    const EXCLUSIVE: bool = true;
+    // Each record has a header of 8 bytes.
+    const CAPACITY: usize = 4 * (8 + size_of::<Parcel>());
+    type Ring = bytes::Ring;
+    type Producer = bytes::Producer;
+    type Consumer = bytes::Consumer;
+
+    ring_functions!();
+
+    fn push(on: &mut Self::Producer, number: u64, until: Instant) -> Result<(), PushError<()>> {
+        on.push_until(bytemuck::bytes_of(&Parcel::new(number)), until)
+    }
+    fn try_push(on: &mut Self::Producer, number: u64) -> Result<(), PushError<()>> {
+        on.try_push(bytemuck::bytes_of(&Parcel::new(number)))
+    }
+    fn push_batch(on: &mut Self::Producer, numbers: [u64; 3]) -> Result<()> {
+        let parcels = numbers.map(Parcel::new);
+        on.try_push_batch(&parcels.each_ref().map(bytemuck::bytes_of))?;
+        Ok(())
+    }
+    fn reserve(on: &mut Self::Producer, number: u64, commit: bool) -> Result<()> {
+        let mut place = on.try_reserve(size_of::<Parcel>())?;
+        place.write_at(0, bytemuck::bytes_of(&Parcel::new(number)));
+        if commit {
+            place.commit()?;
+        }
+        Ok(())
+    }
+    fn pop(from: &mut Self::Consumer, until: Instant) -> Result<Parcel, PopError> {
+        let mut room = [0; size_of::<Parcel>()];
+        let len = from.pop_into_until(&mut room, until)?;
+        parcel(&room[..len])
+    }
+    fn try_pop(from: &mut Self::Consumer) -> Result<Parcel, PopError> {
+        let mut room = [0; size_of::<Parcel>()];
+        let len = from.try_pop_into(&mut room)?;
+        parcel(&room[..len])
+    }
+    fn pop_batch(from: &mut Self::Consumer) -> Result<()> {
+        for _ in 0..3 {
+            match Self::try_pop(from) {
+                Ok(parcel) => drop(parcel.open()?),
+                Err(PopError::Empty) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+    fn read(from: &mut Self::Consumer, finish: Finish) -> Result<()> {
+        let record = from.try_read()?;
+        let mut room = [0; size_of::<Parcel>()];
+        record.read_at(0, &mut room);
+        parcel(&room)?.open()?;
+        match finish {
+            Finish::Release => record.release(),
+            Finish::PutBack => drop(record),
+        }
+        Ok(())
+    }
+    fn while_reserved(_: &mut Self::Producer, _: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        bail!("a reservation leaves nothing in this ring")
+    }
+    fn while_lent(_: &mut Self::Consumer, _: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        bail!("a loan leaves nothing in this ring")
+    }
+}
