@@ -1,0 +1,306 @@
+//! Habits of this repository that a program can check.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The packages, and which other packages of this repository each may use.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("ipc-derive", &[]),
+    ("ipc-core", &["ipc-derive"]),
+    ("ipc-ring", &["ipc-core"]),
+    ("benches", &["ipc-core", "ipc-ring"]),
+    ("ipc-cli", &["ipc-core", "ipc-ring", "ipc-benches"]),
+    ("ipc-examples", &["ipc-core", "ipc-ring"]),
+    (
+        "tests",
+        &[
+            "ipc-core",
+            "ipc-derive",
+            "ipc-ring",
+            "ipc-cli",
+            "ipc-examples",
+            "ipc-benches",
+        ],
+    ),
+];
+
+/// What only programs may use.
+const FOR_PROGRAMS: &[&str] = &[
+    "anyhow",
+    "clap",
+    "indicatif",
+    "comfy-table",
+    "serde_json",
+    "signal-hook",
+];
+
+const LIBRARIES: &[&str] = &["ipc-derive", "ipc-core", "ipc-ring"];
+
+/// What has unsafe code only in files that are for it.
+const PUBLISHED: &[&str] = &["ipc-derive", "ipc-core", "ipc-ring", "ipc-cli"];
+
+/// All packages, by the name they have in Rust.
+const CRATES: &[&str] = &[
+    "ipc_derive",
+    "ipc_core",
+    "ipc_ring",
+    "ipc_cli",
+    "ipc_examples",
+    "ipc_benches",
+    "ipc_tests",
+];
+
+const MAX_LINES: usize = 700;
+
+/// Files that are longer and should be split.
+const TO_BE_SPLIT: &[&str] = &["tests/src/explorer/cases/mpmc.rs"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// All files of the repository but those that are built or hidden, by their path in it.
+fn files() -> Vec<String> {
+    fn walk(directory: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(directory).expect("a readable directory") {
+            let path = entry.expect("a readable entry").path();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            match (path.is_dir(), &*name) {
+                (_, "target" | ".git") => {}
+                (true, _) => walk(&path, found),
+                (false, _) => found.push(path),
+            }
+        }
+    }
+    let root = root();
+    let mut found = Vec::new();
+    walk(&root, &mut found);
+    let name = |path: &PathBuf| {
+        let path = path.strip_prefix(&root).expect("it lies below");
+        path.to_string_lossy().into_owned()
+    };
+    let mut names: Vec<String> = found.iter().map(name).collect();
+    names.sort();
+    names
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The files of Rust that people write for people; the compiler's exercises under `fail` and `pass` are not.
+fn sources() -> Vec<String> {
+    let exercise = |path: &str| {
+        path.split('/')
+            .any(|part| part == "pass" || part.starts_with("fail"))
+    };
+    let mut paths = files();
+    paths.retain(|path| path.ends_with(".rs") && !exercise(path));
+    assert!(paths.len() > 50, "the sources were not found: {paths:?}");
+    paths
+}
+
+fn without_comments(code: &str) -> String {
+    let lines = code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The names on the left side in the dependency tables of a `Cargo.toml`.
+fn dependencies(manifest: &str) -> Vec<String> {
+    let mut inside = false;
+    let mut names = Vec::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            inside = line.trim_end_matches(']').ends_with("dependencies");
+        } else if let (true, Some((name, _))) = (inside, line.split_once(['.', '=', ' '])) {
+            names.push(name.trim().to_owned());
+        }
+    }
+    names
+}
+
+// Would catch a library that comes to need what is built upon it, or what only programs need.
+#[test]
+fn nobody_uses_what_stands_above_him() {
+    for (package, may_use) in MAY_USE {
+        let names = dependencies(&read(&format!("{package}/Cargo.toml")));
+        assert!(!names.is_empty(), "{package} has no dependencies?");
+        for name in &names {
+            let ours = name.starts_with("ipc-");
+            assert!(
+                !ours || may_use.contains(&&**name),
+                "{package} must not use {name}"
+            );
+            let program = LIBRARIES.contains(package) && FOR_PROGRAMS.contains(&&**name);
+            assert!(!program, "{package} is a library: {name} is for programs");
+        }
+    }
+    for path in sources() {
+        if path.starts_with("ipc-derive/") {
+            // What it writes names the crate that it is written for.
+            continue;
+        }
+        let Some((package, may_use)) = MAY_USE
+            .iter()
+            .find(|(package, _)| path.starts_with(&format!("{package}/")))
+        else {
+            continue;
+        };
+        let code = without_comments(&read(&path));
+        for name in CRATES {
+            let dashed = name.replace('_', "-");
+            let own = dashed.trim_start_matches("ipc-") == package.trim_start_matches("ipc-");
+            let used = code.contains(&format!("{name}::"));
+            assert!(
+                !used || own || may_use.contains(&&*dashed),
+                "{path} must not use {name}"
+            );
+        }
+    }
+}
+
+// Would catch system calls that leave their module, and a segment that comes to know what lies in it.
+#[test]
+fn the_core_keeps_to_itself() {
+    assert!(
+        read("ipc-core/src/lib.rs")
+            .lines()
+            .any(|line| line == "mod sys;")
+    );
+    for path in sources() {
+        if path.starts_with("ipc-core/src/segment") {
+            let code = without_comments(&read(&path));
+            for kind in ["b\"spsc", "b\"mpmc", "b\"bytes"] {
+                assert!(!code.contains(kind), "{path} knows of {kind}");
+            }
+        }
+    }
+}
+
+// Would catch unsafe code in a file that does not say at its head what it relies on.
+#[test]
+fn files_with_unsafe_code_say_why_it_is_sound() {
+    assert!(read("Cargo.toml").contains("unsafe_code = \"deny\""));
+    let allow = concat!("allow(", "unsafe_code)");
+    let mut list = Vec::new();
+    for path in sources() {
+        let code = read(&path);
+        let Some(at) = code.find(allow) else {
+            continue;
+        };
+        // What is published says it for the whole file. In a test or an example one function may do.
+        let published = PUBLISHED
+            .iter()
+            .any(|package| path.starts_with(&format!("{package}/")));
+        let at_head =
+            code[..at].ends_with("#![") && code[..at].lines().any(|line| line == "//! # Safety");
+        assert!(
+            at_head || !published && code.contains("// SAFETY: "),
+            "{path}: a `# Safety` section, then the permission for the file"
+        );
+        list.push(path);
+    }
+    println!("files with unsafe code:\n  {}", list.join("\n  "));
+}
+
+// Would catch a file that one has to read to know what it is, and one that is too long to be read.
+#[test]
+fn files_have_a_head_and_an_end() {
+    for path in sources() {
+        let code = read(&path);
+        let head = code.lines().next().unwrap_or_default();
+        assert!(
+            head.starts_with("//! ") && head.len() > 10,
+            "{path} begins with {head:?}"
+        );
+        let lines = code.lines().count();
+        assert!(
+            lines <= MAX_LINES || TO_BE_SPLIT.contains(&&*path),
+            "{path} has {lines} lines, more than {MAX_LINES}"
+        );
+    }
+}
+
+// Would catch a file that nothing compiles.
+#[test]
+fn every_file_belongs_to_something() {
+    let sources = sources();
+    let all: Vec<(String, String)> = sources
+        .iter()
+        .map(|path| (path.clone(), read(path)))
+        .collect();
+    for path in &sources {
+        let parts: Vec<&str> = path.split('/').collect();
+        let [package, .., directory, file] = parts[..] else {
+            continue;
+        };
+        let is_root = ["lib.rs", "main.rs"].contains(&file)
+            || ["bin", "examples", "benches", "fuzz_targets"].contains(&directory)
+            || parts.len() == 3 && directory == "tests";
+        let stem = match file.strip_suffix(".rs") {
+            Some("mod") => directory,
+            Some(stem) => stem,
+            None => continue,
+        };
+        let named = [
+            format!("mod {stem};"),
+            format!("{directory}/{file}\""),
+            format!("\"{file}\""),
+        ];
+        let belongs = all.iter().any(|(other, code)| {
+            other != path
+                && other.starts_with(package)
+                && named.iter().any(|name| code.contains(name))
+        });
+        assert!(is_root || belongs, "nothing includes {path}");
+    }
+}
+
+// Would catch a path that is on one machine only.
+#[test]
+fn no_machine_is_named() {
+    let places = [
+        concat!("/wo", "rk/"),
+        concat!("/tmp/", "wt"),
+        concat!("/ro", "ot/"),
+        concat!("/ho", "me/"),
+    ];
+    for path in files() {
+        // What is no text has no paths to be read.
+        let Ok(text) = fs::read_to_string(root().join(&path)) else {
+            continue;
+        };
+        for place in places {
+            assert!(!text.contains(place), "{path} names {place}");
+        }
+    }
+}
+
+// Would catch a package without the common lints, and a release that says nothing.
+#[test]
+fn the_common_things_are_there() {
+    for (package, _) in MAY_USE {
+        let manifest = read(&format!("{package}/Cargo.toml"));
+        assert!(
+            manifest.contains("[lints]\nworkspace = true"),
+            "{package} has lints of its own"
+        );
+    }
+    assert!(read("CHANGELOG.md").contains("## [Unreleased]"));
+    for path in [
+        "README.md",
+        "CONTRIBUTING.md",
+        "LICENSE-MIT",
+        "LICENSE-APACHE",
+        "docs/decisions.md",
+        ".ci/run",
+    ] {
+        assert!(!read(path).is_empty());
+    }
+}
