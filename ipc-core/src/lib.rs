@@ -17,6 +17,7 @@ pub mod participant;
 mod read_only;
 pub mod region;
 pub mod segment;
+pub mod sync;
 mod sys;
 
 pub use bytemuck;

@@ -8,6 +8,7 @@ pub mod kill;
 pub mod peers;
 pub mod powercut;
 pub mod room;
+pub mod sync_peer;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/mappings.md")]

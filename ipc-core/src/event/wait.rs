@@ -19,7 +19,7 @@ pub enum Wait {
 }
 
 impl Wait {
-    fn budget(self) -> Duration {
+    pub(crate) fn budget(self) -> Duration {
         match self {
             Self::Spin => Duration::MAX,
             Self::Adaptive => budget::spin(),

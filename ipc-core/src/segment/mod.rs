@@ -154,7 +154,8 @@ impl Segment {
             .and_then(Participants::new)
             .map_err(damaged)?;
         let state = State::new(&mapped).map_err(damaged)?;
-        let (joined, kinds) = (Mutex::default(), Mutex::new(crate::region::KINDS.to_vec()));
+        let kinds = [&crate::region::KINDS[..], crate::sync::KINDS].concat();
+        let (joined, kinds) = (Mutex::default(), Mutex::new(kinds));
         Ok(Self {
             inner: Arc::new(Inner {
                 mapped,

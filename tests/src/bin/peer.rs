@@ -85,6 +85,7 @@ fn main() -> anyhow::Result<()> {
                     event.sleep(prepared, SLICE);
                 }
             }
+            ["sync", rest @ ..] => ipc_tests::sync_peer::obey(open()?, rest)?,
             _ => anyhow::bail!("do not understand {line:?}"),
         };
         println!("{answer}");

@@ -1,0 +1,471 @@
+//! A value that many may read, or one may change.
+//!
+//! # Protocol
+//!
+//! A [`Lock`] for the writer, and a count of readers for each participant, so that every reader has a name.
+//!
+//! ```text
+//! reader                                  writer
+//! R1  readers[me] += 1                    W1  take the lock, GRANTED: nothing is touched yet
+//! R2  full fence                          W2  full fence
+//! R3  lock free? then read                W3  wait until all readers are 0
+//! R4  else readers[me] -= 1, tell writer  W4  not GRANTED any more: change the value
+//! R5  take the lock, readers[me] += 1, let go of the lock
+//! ```
+//!
+//! Either R3 sees the writer of W1, or W3 sees the reader of R1 (Dekker): they are never in together. A reader that finds
+//! the lock taken goes through it (R5), and so has its turn among the writers, who cannot shut it out: the lock is
+//! fair. Readers write no line that other participants write, but where there is a writer.
+//!
+//! # When a participant dies
+//!
+//! A reader's count goes. A writer that has begun (W4) leaves the lock marked: readers and writers are told, and a writer
+//! repairs the value, as with a [`Mutex`](super::Mutex).
+//!
+//! Sources: the distributed lock of Hsieh and Weihl, and the "big reader" lock of Linux.
+//!
+//! # Safety
+//!
+//! The value lies in the object, at a multiple of 128 bytes from its start, which is aligned so; the object keeps it mapped.
+#![allow(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::time::{Duration, Instant};
+
+use super::lock::{Entry as Begin, Leave, Lock, Refused, Taken};
+use super::{Attach, Base, LockError, misfit, spec_of};
+use crate::event::{Event, Wait, Waiters, wait_until};
+use crate::layout::{Layout, Shared};
+use crate::memory::{Area, Memory, OutOfArea, Word32};
+use crate::participant::{MAX_PARTICIPANTS, ParticipantId};
+use crate::segment::{Entry, Kind, OBJECT_ALIGN, Object, ObjectSpec, SegmentError};
+use crate::{Mapped, Message, bytemuck};
+
+/// How objects of this kind are told from others, and cleared up after the dead.
+pub(super) const KIND: Kind = Kind {
+    tag: *b"rwlock\0\0",
+    recover,
+};
+
+mod field {
+    pub(super) const LOCK: usize = 0;
+    /// Told when a reader leaves.
+    pub(super) const LEFT: usize = 4;
+    pub(super) const READERS: usize = 128;
+    /// Each participant has a cache line.
+    pub(super) const STRIDE: usize = 64;
+}
+
+fn recover(area: &Area<Mapped>, entry: &Entry, dead: ParticipantId) -> Result<(), OutOfArea> {
+    Readers::new(area, entry.parameters[0] as usize)?.recover(dead);
+    Ok(())
+}
+
+/// The lock in its area of shared memory, whatever that is.
+#[derive(Clone, Debug)]
+pub struct Readers<M> {
+    lock: Lock<M>,
+    left: Event<M>,
+    counts: Vec<Word32<M>>,
+}
+
+impl<M: Memory> Readers<M> {
+    /// The lock of so many participants in `area`.
+    pub fn new(area: &Area<M>, participants: usize) -> Result<Self, OutOfArea> {
+        let count = |index| area.word32(field::READERS + index * field::STRIDE);
+        Ok(Self {
+            lock: Lock::new(area, field::LOCK)?,
+            left: Event::new(area, field::LEFT, Waiters::Many)?,
+            counts: (0..participants.min(MAX_PARTICIPANTS.into()))
+                .map(count)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Bytes before the value.
+    pub fn size(participants: usize) -> usize {
+        (field::READERS + participants * field::STRIDE).next_multiple_of(OBJECT_ALIGN)
+    }
+
+    fn has(&self, id: ParticipantId) -> bool {
+        usize::from(id.get()) <= self.counts.len()
+    }
+
+    fn count(&self, me: ParticipantId) -> &Word32<M> {
+        &self.counts[usize::from(me.get()) - 1]
+    }
+
+    fn enter(&self, me: ParticipantId) {
+        let count = self.count(me);
+        let mut found = count.load(Relaxed);
+        while let Err(other) = count.exchange(found, found.wrapping_add(1), Relaxed) {
+            found = other;
+        }
+    }
+
+    /// A reader leaves.
+    pub fn leave(&self, me: ParticipantId) {
+        let count = self.count(me);
+        let mut found = count.load(Relaxed);
+        // ORDERING: Release pairs with the Acquire in `is_drained`: the writer sees us done reading.
+        while let Err(other) = count.exchange(found, found.saturating_sub(1), Release) {
+            found = other;
+        }
+        self.left.notify(u32::MAX);
+    }
+
+    /// R1 to R3; false if somebody has the lock, or has left it broken.
+    #[inline]
+    pub fn try_read(&self, me: ParticipantId) -> bool {
+        self.enter(me);
+        // ORDERING: pairs with the fence in `write` (R2 with W2).
+        self.lock.memory().fence(SeqCst);
+        let free = self.lock.is_free();
+        if !free {
+            self.leave(me);
+        }
+        free
+    }
+
+    /// R1 to R5.
+    pub fn read(
+        &self,
+        me: ParticipantId,
+        wait: Wait,
+        deadline: Option<Duration>,
+        recover: impl FnMut(ParticipantId),
+    ) -> Result<Taken, Refused> {
+        if self.try_read(me) {
+            return Ok(Taken::Clean);
+        }
+        let taken = self.lock.lock(me, Begin::Later, wait, deadline, recover)?;
+        if taken == Taken::Clean {
+            self.enter(me);
+        }
+        self.lock.unlock(me, Leave::Free);
+        Ok(taken)
+    }
+
+    /// W1 to W4.
+    pub fn write(
+        &self,
+        me: ParticipantId,
+        wait: Wait,
+        deadline: Option<Duration>,
+        mut recover: impl FnMut(ParticipantId),
+    ) -> Result<Taken, Refused> {
+        let taken = self
+            .lock
+            .lock(me, Begin::Later, wait, deadline, &mut recover)?;
+        // ORDERING: pairs with the fence in `try_read` (W2 with R2).
+        self.lock.memory().fence(SeqCst);
+        let drained = wait_until(
+            &self.left,
+            wait,
+            deadline,
+            || Ok::<_, Infallible>(self.is_drained().then_some(())),
+            || {
+                self.reading().into_iter().for_each(&mut recover);
+                Ok(())
+            },
+        );
+        let Ok(drained) = drained;
+        if drained.got.is_none() {
+            self.lock.unlock(me, Leave::Free);
+            return Err(Refused::TimedOut);
+        }
+        self.lock.set_granted(false);
+        Ok(taken)
+    }
+
+    fn is_drained(&self) -> bool {
+        // ORDERING: Acquire pairs with the Release in `leave`.
+        self.counts.iter().all(|count| count.load(Acquire) == 0)
+    }
+
+    /// Who reads.
+    pub fn reading(&self) -> BTreeSet<ParticipantId> {
+        let busy = self
+            .counts
+            .iter()
+            .zip(1..)
+            .filter(|(count, _)| count.load(Relaxed) != 0);
+        busy.filter_map(|(_, number)| ParticipantId::new(number))
+            .collect()
+    }
+
+    /// Undoes what a participant that is proven dead held. Idempotent.
+    pub fn recover(&self, dead: ParticipantId) {
+        if self.has(dead) {
+            self.count(dead).store(0, Release);
+            self.left.notify(u32::MAX);
+        }
+        self.lock.recover(dead);
+    }
+}
+
+/// A `T` that many may read, or one may change. All zeros at first.
+pub struct RwLock<T> {
+    base: Base,
+    readers: Readers<Mapped>,
+    data: Area<Mapped>,
+    wait: Wait,
+    value: PhantomData<T>,
+}
+
+// SAFETY: other threads may do what other processes may; the value is reached by copies and `&T` of atomics.
+unsafe impl<T> Send for RwLock<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for RwLock<T> {}
+
+impl<T: Layout> Attach for RwLock<T> {
+    /// How many processes can be attached: as many as the segment has places for, 64 if not set there.
+    type Parameters = u16;
+
+    fn spec(participants: u16) -> Result<ObjectSpec, SegmentError> {
+        const {
+            assert!(
+                align_of::<T>() <= OBJECT_ALIGN,
+                "objects are aligned to 128 bytes"
+            )
+        };
+        let len = Readers::<Mapped>::size(participants.into()) + size_of::<T>();
+        Ok(spec_of(
+            KIND,
+            len,
+            T::schema().text(),
+            [participants.into(), 0],
+        ))
+    }
+
+    fn attach(object: Object) -> Result<Self, SegmentError> {
+        let base = Base::new(object, KIND, &T::schema().text())?;
+        let (area, misfit) = (base.object.area(), misfit(base.object.entry()));
+        let participants = base.object.entry().parameters[0].min(MAX_PARTICIPANTS.into()) as usize;
+        let readers = Readers::new(area, participants).map_err(&misfit)?;
+        if !readers.has(base.me) {
+            return Err(SegmentError::Object(format!(
+                "{} finds no place in the lock {:?}, which was made for {participants} processes; create it for as \
+                 many as the segment has places",
+                base.me,
+                base.object.entry().name
+            )));
+        }
+        let data = area
+            .part(Readers::<Mapped>::size(participants), size_of::<T>())
+            .map_err(&misfit)?;
+        Ok(Self {
+            base,
+            readers,
+            data,
+            wait: Wait::default(),
+            value: PhantomData,
+        })
+    }
+
+    fn object(&self) -> &Object {
+        &self.base.object
+    }
+}
+
+impl<T: Layout> RwLock<T> {
+    /// How to wait for the lock. [`Wait::Adaptive`] if not set.
+    pub fn set_wait(&mut self, wait: Wait) {
+        self.wait = wait;
+    }
+
+    /// Takes the lock for reading, waiting for it. Any number of readers have it at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::OwnerDied`] if a writer died and none has repaired the value: take it for writing.
+    pub fn read(&self) -> Result<ReadGuard<'_, T>, LockError<()>> {
+        self.read_within(None)
+    }
+
+    /// Takes the lock for reading, waiting for it until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read), and [`LockError::TimedOut`].
+    pub fn read_until(&self, deadline: Instant) -> Result<ReadGuard<'_, T>, LockError<()>> {
+        self.read_within(Some(deadline))
+    }
+
+    fn read_within(&self, deadline: Option<Instant>) -> Result<ReadGuard<'_, T>, LockError<()>> {
+        if !self.base.is_here() {
+            return Err(LockError::Forked);
+        }
+        let deadline = self.base.deadline(deadline);
+        let recover = |holder| self.base.recover(holder);
+        match self
+            .readers
+            .read(self.base.me, self.wait, deadline, recover)
+        {
+            Ok(Taken::Clean) => Ok(ReadGuard { lock: self }),
+            Ok(Taken::OwnerDied) => Err(LockError::OwnerDied(())),
+            Err(refused) => Err(LockError::of(refused)),
+        }
+    }
+
+    /// Takes the lock for writing, waiting for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mutex::lock`](super::Mutex::lock).
+    pub fn write(&self) -> Result<WriteGuard<'_, T>, LockError<WriteGuard<'_, T>>> {
+        self.write_within(None)
+    }
+
+    /// Takes the lock for writing, waiting for it until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write), and [`LockError::TimedOut`].
+    pub fn write_until(
+        &self,
+        deadline: Instant,
+    ) -> Result<WriteGuard<'_, T>, LockError<WriteGuard<'_, T>>> {
+        self.write_within(Some(deadline))
+    }
+
+    fn write_within(
+        &self,
+        deadline: Option<Instant>,
+    ) -> Result<WriteGuard<'_, T>, LockError<WriteGuard<'_, T>>> {
+        if !self.base.is_here() {
+            return Err(LockError::Forked);
+        }
+        let deadline = self.base.deadline(deadline);
+        let recover = |holder| self.base.recover(holder);
+        let guard = |broken| WriteGuard { lock: self, broken };
+        match self
+            .readers
+            .write(self.base.me, self.wait, deadline, recover)
+        {
+            Ok(Taken::Clean) => Ok(guard(false)),
+            Ok(Taken::OwnerDied) => Err(LockError::OwnerDied(guard(true))),
+            Err(refused) => Err(LockError::of(refused)),
+        }
+    }
+
+    /// Who reads, when looked at.
+    pub fn reading(&self) -> BTreeSet<ParticipantId> {
+        self.readers.reading()
+    }
+
+    fn copy(&self) -> T
+    where
+        T: Message,
+    {
+        let mut value = T::zeroed();
+        let read = self.data.read(0, bytemuck::bytes_of_mut(&mut value));
+        debug_assert!(read.is_ok(), "the area has the size of the value");
+        value
+    }
+
+    fn shared(&self) -> &T
+    where
+        T: Shared,
+    {
+        // SAFETY: (1) aligned and mapped, as the file's head says; (2) `Shared`: every bit pattern is a value, and others
+        // may change it at any time.
+        unsafe { self.data.pointer().cast().as_ref() }
+    }
+}
+
+impl<T> fmt::Debug for RwLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RwLock")
+            .field("reading", &self.readers.reading())
+            .finish_non_exhaustive()
+    }
+}
+
+/// An [`RwLock`] taken for reading, let go on drop.
+#[must_use = "the lock is let go at once if the guard is not kept"]
+#[derive(Debug)]
+pub struct ReadGuard<'l, T> {
+    lock: &'l RwLock<T>,
+}
+
+impl<T: Message> ReadGuard<'_, T> {
+    /// A copy of the value.
+    pub fn get(&self) -> T {
+        self.lock.copy()
+    }
+}
+
+impl<T: Shared> Deref for ReadGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.lock.shared()
+    }
+}
+
+impl<T> Drop for ReadGuard<'_, T> {
+    fn drop(&mut self) {
+        if self.lock.base.is_here() {
+            self.lock.readers.leave(self.lock.base.me);
+        }
+    }
+}
+
+/// An [`RwLock`] taken for writing, let go on drop.
+#[must_use = "the lock is let go at once if the guard is not kept"]
+#[derive(Debug)]
+pub struct WriteGuard<'l, T> {
+    lock: &'l RwLock<T>,
+    broken: bool,
+}
+
+impl<T> WriteGuard<'_, T> {
+    /// Says that the value has been repaired after its last writer died. Without it the lock is poisoned on drop.
+    pub fn mark_consistent(&mut self) {
+        if self.broken {
+            self.broken = false;
+            self.lock.readers.lock.mark_consistent();
+        }
+    }
+}
+
+impl<T: Message> WriteGuard<'_, T> {
+    /// A copy of the value.
+    pub fn get(&self) -> T {
+        self.lock.copy()
+    }
+
+    /// Sets the value.
+    pub fn set(&mut self, value: &T) {
+        let written = self.lock.data.write(0, bytemuck::bytes_of(value));
+        debug_assert!(written.is_ok(), "the area has the size of the value");
+    }
+}
+
+impl<T: Shared> Deref for WriteGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.lock.shared()
+    }
+}
+
+impl<T> Drop for WriteGuard<'_, T> {
+    fn drop(&mut self) {
+        if !self.lock.base.is_here() {
+            return;
+        }
+        let how = match self.broken {
+            true => Leave::Ended,
+            false if std::thread::panicking() => Leave::Broken,
+            false => Leave::Free,
+        };
+        self.lock.readers.lock.unlock(self.lock.base.me, how);
+    }
+}

@@ -1,0 +1,177 @@
+//! What a peer does with locks, registers and the like.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, bail};
+use ipc_core::segment::Segment;
+use ipc_core::sync::{
+    Attach, Barrier, BarrierError, Latest, LockError, Mutex, Once, RwLock, Semaphore, Sequence,
+};
+
+/// The number of bytes of a small value: with its version word it fills a line.
+pub const SMALL: usize = 7;
+
+/// Words that all say the same, so that a torn value shows.
+pub type Same<const N: usize> = [u64; N];
+
+/// All words are `word`.
+pub fn same<const N: usize>(word: u64) -> Box<Same<N>> {
+    vec![word; N]
+        .into_boxed_slice()
+        .try_into()
+        .expect("as long as that")
+}
+
+/// What all words are; nothing if they differ.
+pub fn word<const N: usize>(value: &Same<N>) -> Option<u64> {
+    let first = value[0];
+    value.iter().all(|word| *word == first).then_some(first)
+}
+
+/// Does what `words` say, and tells how it went. What it holds it keeps for ever.
+pub fn obey(segment: &Segment, words: &[&str]) -> Result<String> {
+    let name = *words.last().ok_or_else(|| anyhow!("no object"))?;
+    let answer = match words[..words.len() - 1] {
+        ["hold", "mutex"] => {
+            let mutex = Mutex::<u64>::in_segment(segment, name)?;
+            let mut guard = mutex.lock().map_err(|error| anyhow!("{error}"))?;
+            // Half a change.
+            guard.set(&u64::MAX);
+            std::mem::forget(guard);
+            "held".into()
+        }
+        ["repair", "mutex"] => match Mutex::<u64>::in_segment(segment, name)?.lock() {
+            Err(LockError::OwnerDied(mut guard)) => {
+                guard.set(&0);
+                guard.mark_consistent();
+                "repaired".into()
+            }
+            _ => "nothing to repair".into(),
+        },
+        ["hold", "read"] => {
+            let lock = RwLock::<u64>::in_segment(segment, name)?;
+            std::mem::forget(lock.read().map_err(|error| anyhow!("{error}"))?);
+            "held".into()
+        }
+        ["hold", "write"] => {
+            let lock = RwLock::<u64>::in_segment(segment, name)?;
+            std::mem::forget(lock.write().map_err(|error| anyhow!("{error}"))?);
+            "held".into()
+        }
+        ["hold", "permit"] => {
+            let semaphore = Semaphore::in_segment(segment, name)?;
+            std::mem::forget(semaphore.acquire()?);
+            "held".into()
+        }
+        ["hold", "seat"] => {
+            let barrier = Barrier::in_segment(segment, name)?;
+            std::mem::forget(barrier.sit()?);
+            "held".into()
+        }
+        ["hold", "lease"] => {
+            let latest = Latest::<Same<SMALL>>::in_segment(segment, name)?;
+            std::mem::forget(latest.writer()?);
+            "held".into()
+        }
+        // Locks and adds one for so many milliseconds; tells how often, and the longest wait in microseconds.
+        ["hammer", "mutex", millis] => {
+            let mutex = Mutex::<u64>::in_segment(segment, name)?;
+            let end = Instant::now() + Duration::from_millis(millis.parse()?);
+            let (mut count, mut longest) = (0, Duration::ZERO);
+            while Instant::now() < end {
+                let start = Instant::now();
+                let mut guard = mutex.lock().map_err(|error| anyhow!("{error}"))?;
+                longest = longest.max(start.elapsed());
+                guard.set(&(guard.get() + 1));
+                count += 1;
+            }
+            format!("{count} {}", longest.as_micros())
+        }
+        // Reads and now and then writes; tells how often it read, wrote, and found the two halves unlike.
+        ["hammer", "rwlock", millis] => {
+            let lock = RwLock::<Same<2>>::in_segment(segment, name)?;
+            let end = Instant::now() + Duration::from_millis(millis.parse()?);
+            let (mut reads, mut writes, mut torn) = (0, 0, 0);
+            while Instant::now() < end {
+                for _ in 0..20 {
+                    let guard = lock.read().map_err(|error| anyhow!("{error}"))?;
+                    torn += u64::from(word(&guard.get()).is_none());
+                    reads += 1;
+                }
+                let mut guard = lock.write().map_err(|error| anyhow!("{error}"))?;
+                let found = word(&guard.get()).unwrap_or(0);
+                guard.set(&[found + 1; 2]);
+                writes += 1;
+            }
+            format!("{reads} {writes} {torn}")
+        }
+        ["hammer", "semaphore", millis] => {
+            let semaphore = Semaphore::in_segment(segment, name)?;
+            let inside = Sequence::in_segment(segment, "inside")?;
+            let end = Instant::now() + Duration::from_millis(millis.parse()?);
+            let (mut count, mut most) = (0, 0);
+            while Instant::now() < end {
+                let _permit = semaphore.acquire()?;
+                most = most.max(inside[0].add(1) + 1);
+                inside[0].add(1_u64.wrapping_neg());
+                count += 1;
+            }
+            format!("{count} {most}")
+        }
+        ["sit", rounds] => {
+            let barrier = Barrier::in_segment(segment, name)?;
+            let mut seat = barrier.sit()?;
+            let mut firsts = 0;
+            for _ in 0..rounds.parse::<u32>()? {
+                match seat.wait() {
+                    Ok(first) => firsts += u32::from(first),
+                    Err(BarrierError::Broken) => return Ok("broken".into()),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            firsts.to_string()
+        }
+        ["once"] => {
+            let once = Once::in_segment(segment, name)?;
+            let runs = Sequence::in_segment(segment, "runs")?;
+            once.call(|_| {
+                runs[0].next();
+                std::thread::sleep(Duration::from_millis(20));
+            })?
+            .to_string()
+        }
+        // Begins and does not end.
+        ["hang", "once"] => {
+            let once = Once::in_segment(segment, name)?;
+            once.call(|_| {
+                println!("begun");
+                loop {
+                    std::thread::park();
+                }
+            })?;
+            bail!("it cannot end")
+        }
+        ["set", "small", first] => set_for_ever::<SMALL>(segment, name, first)?,
+        ["set", "large", first] => set_for_ever::<131_072>(segment, name, first)?,
+        ["count", times] => {
+            let sequence = Sequence::in_segment(segment, name)?;
+            for _ in 0..times.parse::<u64>()? {
+                sequence[1].next();
+            }
+            "counted".into()
+        }
+        _ => bail!("do not understand {words:?}"),
+    };
+    Ok(answer)
+}
+
+/// Sets one value after the other until it is killed.
+fn set_for_ever<const N: usize>(segment: &Segment, name: &str, first: &str) -> Result<String> {
+    let latest = Latest::<Same<N>>::in_segment(segment, name)?;
+    let mut word: u64 = first.parse()?;
+    println!("setting");
+    loop {
+        latest.set(&*same(word))?;
+        word += 1;
+    }
+}
