@@ -32,6 +32,7 @@ mod reader;
 const ROLES: &[support::Role] = &[
     ("named_segments", names::named_segments),
     ("a_member_of_the_group", names::a_member_of_the_group),
+    ("named_nowhere", names::named_nowhere),
     ("racer", races::racer),
     ("churner", races::churner),
     ("creator", kills::creator),

@@ -23,6 +23,9 @@ use crate::segment::trust::{self, Trust};
 use crate::segment::{ObjectSpec, Parts, Segment, SegmentError, SegmentView, open, remove};
 use crate::sys;
 
+/// How often [`SegmentOptions::open_or_create`] is beaten to a name that is gone again before it gives up.
+const TURNS: u32 = 1000;
+
 /// What a new segment shall hold, for whom, and whose segments to trust.
 #[derive(Clone, Debug)]
 #[must_use = "options do nothing before create, open or open_or_create is called"]
@@ -132,8 +135,9 @@ impl SegmentOptions {
             Ok(spot) => spot,
             Err(place) => return self.create_nameless(place),
         };
-        // A name can vanish between a failed create and the open; each turn means that somebody else got on.
-        loop {
+        // A name can vanish between a failed create and the open. Each turn means that somebody else got on, and nobody who
+        // means well does so for long.
+        for _ in 0..TURNS {
             match open::open_spot(&spot) {
                 Err(SegmentError::NotFound { .. }) => {}
                 other => return other,
@@ -143,6 +147,7 @@ impl SegmentOptions {
                 other => return other,
             }
         }
+        Err(SegmentError::Exists { path: spot.path })
     }
 
     /// Creates the segment and gives it the name, whatever had the name before. Whoever has the old segment open goes on

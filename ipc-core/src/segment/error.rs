@@ -36,6 +36,15 @@ pub enum SegmentError {
         /// The directory.
         path: PathBuf,
     },
+    /// The directory of segments cannot be made, since the one around it is not there.
+    #[error(
+        "the directory {path} cannot be made: what is around it is not there; set IPC_DIR to a directory that can, or unset \
+         XDG_RUNTIME_DIR if it is out of date"
+    )]
+    NoParent {
+        /// The directory that was to be made.
+        path: PathBuf,
+    },
     /// What should be the directory is none.
     #[error("{path} is not a directory itself (a symbolic link to one is not followed here)")]
     NotADirectory {

@@ -292,6 +292,11 @@ fn open_private(path: &Path, make: bool) -> Result<OwnedFd, SegmentError> {
         match DirBuilder::new().mode(0o700).create(path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(SegmentError::NoParent {
+                    path: path.to_owned(),
+                });
+            }
             Err(error) => return Err(SegmentError::io("create the directory", path, error)),
         }
     }

@@ -35,13 +35,15 @@ impl Trust {
         let (mode, group) = (metadata.mode() & 0o7777, metadata.gid());
         if mode & 0o002 != 0 {
             return refused(format!(
-                "anybody may write to it (mode {mode:04o}); run: chmod o-w"
+                "anybody may write to it (mode {mode:04o}); run: chmod o-w {}",
+                path.display()
             ));
         }
         if mode & 0o020 != 0 && self.group != Some(group) {
             return refused(format!(
                 "group {group} may write to it (mode {mode:04o}); if that is meant, say so by \
-                 SegmentOptions::group({group}) or Place::group, else run: chmod g-w"
+                 SegmentOptions::group({group}) or Place::group, else run: chmod g-w {}",
+                path.display()
             ));
         }
         let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());

@@ -192,6 +192,29 @@ pub fn named_segments(place: &Path) {
 }
 
 #[test]
+fn a_runtime_directory_that_is_gone_is_told() {
+    // Catches a message that leaves the user of `su` or of a container alone with a path he has never heard of.
+    let place = scratch();
+    let gone = place.path().join("gone");
+    let status = child("named_nowhere", place.path())
+        .env("XDG_RUNTIME_DIR", &gone)
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+pub fn named_nowhere(place: &Path) {
+    assert_eq!(default_directory(), place.join("gone/ipc"));
+    assert!(matches!(
+        Segment::open("some"),
+        Err(SegmentError::NotFound { .. })
+    ));
+    let error = small().create("some").unwrap_err();
+    assert!(matches!(error, SegmentError::NoParent { .. }), "{error:?}");
+    assert!(error.to_string().contains("XDG_RUNTIME_DIR"), "{error}");
+}
+
+#[test]
 fn a_group_shares_a_directory() {
     // Catches a group that cannot open what a member made, and one that is trusted in a directory open to others.
     let place = scratch();
