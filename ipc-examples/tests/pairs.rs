@@ -6,11 +6,34 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-const PRODUCER: &str = env!("CARGO_BIN_EXE_spsc_producer");
-const CONSUMER: &str = env!("CARGO_BIN_EXE_spsc_consumer");
+/// A producer, a consumer, and what they say.
+struct Pair {
+    producer: &'static str,
+    consumer: &'static str,
+    sent: &'static str,
+    took: &'static str,
+}
 
-const SENT: &str = "producer: sent 1000000 ticks\n";
-const TOOK: &str = "consumer: took 1000000 ticks, highest price 100.99\n";
+const PAIRS: [Pair; 3] = [
+    Pair {
+        producer: env!("CARGO_BIN_EXE_spsc_producer"),
+        consumer: env!("CARGO_BIN_EXE_spsc_consumer"),
+        sent: "producer: sent 1000000 ticks\n",
+        took: "consumer: took 1000000 ticks, highest price 100.99\n",
+    },
+    Pair {
+        producer: env!("CARGO_BIN_EXE_mpmc_producer"),
+        consumer: env!("CARGO_BIN_EXE_mpmc_consumer"),
+        sent: "producer: sent 100000 jobs\n",
+        took: "consumer: did 100000 jobs, sum 499999500000\n",
+    },
+    Pair {
+        producer: env!("CARGO_BIN_EXE_broadcast_producer"),
+        consumer: env!("CARGO_BIN_EXE_broadcast_consumer"),
+        sent: "producer: published 1000000 prices\n",
+        took: "consumer: followed 1000000 prices, the last is 100.99\n",
+    },
+];
 
 /// A directory for segments of one's own.
 fn room() -> TempDir {
@@ -45,10 +68,14 @@ fn check(output: &Output, expected: &str) {
 // Would catch an example that works only if one side comes first, and a segment that it leaves.
 #[test]
 fn either_side_may_come_first() {
-    for order in [[PRODUCER, CONSUMER], [CONSUMER, PRODUCER]] {
+    let orders = PAIRS.iter().flat_map(|pair| {
+        let (producer, consumer) = ((pair.producer, pair.sent), (pair.consumer, pair.took));
+        [[producer, consumer], [consumer, producer]]
+    });
+    for order in orders {
         let room = room();
         let [first, second] =
-            order.map(|program| move |room: &TempDir| command(room, program, &[]).spawn());
+            order.map(|(program, _)| move |room: &TempDir| command(room, program, &[]).spawn());
         let first = first(&room).expect("it starts");
         let start = Instant::now();
         while segments(&room) == 0 {
@@ -60,8 +87,8 @@ fn either_side_may_come_first() {
         }
         let second = second(&room).expect("it starts");
         let outputs = [first, second].map(|child| child.wait_with_output().expect("it ends"));
-        for (program, output) in order.iter().zip(&outputs) {
-            check(output, if *program == PRODUCER { SENT } else { TOOK });
+        for ((_, says), output) in order.iter().zip(&outputs) {
+            check(output, says);
         }
         assert_eq!(segments(&room), 0);
     }
@@ -70,7 +97,10 @@ fn either_side_may_come_first() {
 // Would catch a program that cannot start its other half, and one that does not wait for it.
 #[test]
 fn either_side_can_start_the_other() {
-    for program in [PRODUCER, CONSUMER] {
+    let programs = PAIRS
+        .iter()
+        .flat_map(|pair| [(pair.producer, pair), (pair.consumer, pair)]);
+    for (program, pair) in programs {
         let room = room();
         let output = command(&room, program, &["--role", "both"])
             .output()
@@ -85,7 +115,7 @@ fn either_side_can_start_the_other() {
             .map(|line| format!("{line}\n"))
             .collect();
         lines.sort();
-        assert_eq!(lines, [TOOK, SENT]);
+        assert_eq!(lines, [pair.took, pair.sent]);
         assert_eq!(segments(&room), 0);
     }
 }
