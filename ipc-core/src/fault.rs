@@ -59,9 +59,35 @@ impl Guard {
 
     /// Watches over a range that was part of this one, with the same mark.
     pub(crate) fn part(&self, range: Range<usize>) -> Guard {
+        Paused {
+            page: self.slot.page.load(Relaxed),
+            poisoned: self.is_poisoned(),
+        }
+        .resume(range)
+    }
+
+    /// Ends the watch, for as long as the range changes its place.
+    pub(crate) fn pause(self) -> Paused {
+        Paused {
+            page: self.slot.page.load(Relaxed),
+            poisoned: self.is_poisoned(),
+        }
+    }
+}
+
+/// What is kept of a guard while nothing is watched.
+#[derive(Debug)]
+pub(crate) struct Paused {
+    page: usize,
+    poisoned: bool,
+}
+
+impl Paused {
+    /// Watches over the range in its new place, with the old mark.
+    pub(crate) fn resume(self, range: Range<usize>) -> Guard {
         let slot = RANGES.take();
-        slot.set(range, self.slot.page.load(Relaxed));
-        slot.poisoned.store(self.is_poisoned(), Relaxed);
+        slot.set(range, self.page);
+        slot.poisoned.store(self.poisoned, Relaxed);
         Guard { slot }
     }
 }

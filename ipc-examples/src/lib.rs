@@ -1,6 +1,7 @@
 //! What the examples share. The examples themselves are in `src/bin`.
 
 pub mod child;
+pub mod list;
 pub mod roles;
 
 /// The programs in the README compile.

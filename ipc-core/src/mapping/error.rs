@@ -180,9 +180,7 @@ pub enum MapError {
         locked: u64,
     },
     /// The file system is full.
-    #[error(
-        "{path} needs {asked} bytes, of which not all can be had: its file system has {free} free"
-    )]
+    #[error("{path} needs {asked} bytes, which are not to be had: {free} are free where it lies")]
     NoSpace {
         /// The file.
         path: String,

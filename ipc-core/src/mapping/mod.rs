@@ -73,6 +73,9 @@ pub(crate) use space::reserve;
 /// others. A forked child inherits it.
 #[derive(Debug)]
 pub struct Mapping {
+    /// Watches for missing pages, where somebody could take them away. It comes first, so that it is dropped before the
+    /// addresses are free for others.
+    guard: Option<Guard>,
     /// All pages that are ours: guard pages and room to grow included.
     area: Area,
     /// The pages that were asked for, as offsets in the area.
@@ -92,8 +95,6 @@ pub struct Mapping {
     file: Option<Arc<File>>,
     /// Where in the file the body begins.
     offset: u64,
-    /// Watches for missing pages, where somebody could take them away.
-    guard: Option<Guard>,
     huge: HugePages,
     /// What makes the checks on access take the long way; bits below.
     unusual: AtomicU8,

@@ -459,6 +459,12 @@ impl MapOptions {
         }
     }
 
+    /// Whether they ask for nothing that only a mapping of its own can have.
+    pub(super) fn suits_a_piece(&self) -> bool {
+        let more = self.lock || self.huge || self.guard_pages || self.keep_file || self.any_offset;
+        !more && self.room == 0 && self.align == 0 && self.at.is_none()
+    }
+
     /// The flags for all pages of the mapping, whenever they come.
     pub(super) fn flags(&self) -> mm::MapFlags {
         let mut flags = if self.shared {

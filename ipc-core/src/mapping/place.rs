@@ -170,9 +170,9 @@ impl Reservation {
         if len == 0 {
             return Err(MapError::ZeroLength);
         }
-        if options.at.is_some() || options.align != 0 {
+        if !options.suits_a_piece() {
             return Err(MapError::Options(
-                "a piece lies where it is placed: leave .at() and .align() away",
+                "a piece is mapped by length, offset, access, sharing, populate, no_reserve and extend_file alone",
             ));
         }
         let end = len

@@ -200,20 +200,19 @@ impl Mapping {
             Advice::DoFork if pages == self.body => {
                 self.unusual.fetch_and(!KEPT_FROM_CHILDREN, Relaxed);
             }
-            Advice::Free => {
-                self.unusual.fetch_or(FREED, Relaxed);
-            }
             _ => {}
         }
         if pages.is_empty() {
             return Ok(());
         }
-        self.area
-            .advise(pages, advice.raw())
-            .map_err(|source| match source.raw_os_error() {
-                Some(libc::EFAULT) => self.cut_short(),
-                _ => self.os("madvise", source),
-            })
+        let advised = self.area.advise(pages, advice.raw());
+        if advice == Advice::Free && advised.is_ok() {
+            self.unusual.fetch_or(FREED, Relaxed);
+        }
+        advised.map_err(|source| match source.raw_os_error() {
+            Some(libc::EFAULT) => self.cut_short(),
+            _ => self.os("madvise", source),
+        })
     }
 
     /// Locks a range in memory; it is widened to whole pages, all of which are brought in.

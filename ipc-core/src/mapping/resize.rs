@@ -16,7 +16,7 @@ use super::{
     check::neighbour,
     limits, space,
 };
-use crate::sys::mm;
+use crate::{fault::Guard, sys::mm};
 
 /// Whether a mapping that changes its length may change its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +99,11 @@ impl Mapping {
     /// When there is no place, no memory, or no space on the file system; for shared anonymous memory, whose size the
     /// kernel fixes when it is made. The mapping is given back as it was.
     pub fn resize(mut self, len: usize, how: Resize) -> Result<Mapping, Box<Kept>> {
-        match self.change_length(len, how) {
+        let cut_short = self.is_cut_short();
+        let paused = self.guard.take().map(Guard::pause);
+        let changed = self.change_length(len, how, cut_short);
+        self.guard = paused.map(|guard| guard.resume(self.area.addresses(&self.body)));
+        match changed {
             Ok(()) => Ok(self),
             Err(error) => Err(self.kept(error)),
         }
@@ -117,12 +121,17 @@ impl Mapping {
                 MapError::Options("the reserved range is shorter than the mapping, or is in use");
             return Err(self.kept(error));
         };
-        if let Err(error) = self.move_body(&mut area, 0, bytes) {
-            return Err(self.kept(error));
+        let paused = self.guard.take().map(Guard::pause);
+        let moved = self.move_body(&mut area, 0, bytes);
+        if moved.is_ok() {
+            self.fence = 0;
+            self.settle(area, 0..bytes);
         }
-        self.fence = 0;
-        self.settle(area, 0..bytes);
-        Ok(self)
+        self.guard = paused.map(|guard| guard.resume(self.area.addresses(&self.body)));
+        match moved {
+            Ok(()) => Ok(self),
+            Err(error) => Err(self.kept(error)),
+        }
     }
 
     fn kept(self, error: MapError) -> Box<Kept> {
@@ -132,7 +141,7 @@ impl Mapping {
         })
     }
 
-    fn change_length(&mut self, len: usize, how: Resize) -> Result<(), MapError> {
+    fn change_length(&mut self, len: usize, how: Resize, cut_short: bool) -> Result<(), MapError> {
         if len == 0 {
             return Err(MapError::ZeroLength);
         }
@@ -155,7 +164,7 @@ impl Mapping {
                     "shared anonymous memory does not grow: the kernel fixes its size when it is made; use map_memfd",
                 ));
             }
-            if self.is_cut_short() {
+            if cut_short {
                 return Err(self.cut_short());
             }
             if before == 0 {
@@ -294,10 +303,6 @@ impl Mapping {
     /// Takes a new place into use.
     fn settle(&mut self, area: Area, body: Range<usize>) {
         let skew = self.first - self.body.start;
-        self.guard = self
-            .guard
-            .take()
-            .map(|guard| guard.part(area.addresses(&body)));
         self.len = self.len.min(body.len().saturating_sub(skew));
         self.first = body.start + skew;
         self.body = body;

@@ -1,4 +1,9 @@
 //! `page-edges` looks beyond the end of a file: zeros to the end of the page, then nothing.
+//!
+//! # Safety
+//!
+//! The one raw mapping replaces nothing, and is read in a child that may end by it.
+#![allow(unsafe_code)]
 
 use std::fs::File;
 
@@ -36,7 +41,6 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// Reads the first byte of a file through a mapping that the library does not know.
-#[allow(unsafe_code)]
 fn raw_read(file: &File) -> anyhow::Result<()> {
     use rustix::mm::{MapFlags, ProtFlags, mmap};
     let any = std::ptr::null_mut();

@@ -1,4 +1,9 @@
 //! `pass-memfd` starts itself anew and passes it a file in memory: mappings end with exec, a descriptor need not.
+//!
+//! # Safety
+//!
+//! The child borrows the descriptor that its parent passed it, and that nobody closes.
+#![allow(unsafe_code)]
 
 use std::{
     os::fd::{AsRawFd, BorrowedFd},
@@ -31,7 +36,6 @@ fn parent() -> anyhow::Result<()> {
     Ok(())
 }
 
-#[allow(unsafe_code)]
 fn child(descriptor: i32) -> anyhow::Result<()> {
     // SAFETY: the parent passed it open, and it stays so to the end of this process.
     let file = unsafe { BorrowedFd::borrow_raw(descriptor) };

@@ -31,5 +31,6 @@ fn main() -> anyhow::Result<()> {
     say(MapOptions::new().read_only().map_file(&directory));
     say(MapOptions::new().len(100).align(48).map_anonymous());
     say(MapOptions::new().map_anonymous());
+    say(MapOptions::new().len(1 << 50).map_memfd("memory"));
     Ok(())
 }

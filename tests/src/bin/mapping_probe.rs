@@ -18,7 +18,7 @@ use std::{
 
 use ipc_core::{
     MapOptions,
-    mapping::{Access, Advice, MapError, SecretBuffer, page_size},
+    mapping::{Access, Advice, MapError, Resize, SecretBuffer, page_size},
 };
 use nix::{
     sys::{
@@ -367,6 +367,20 @@ fn fill(path: &str, bytes: usize) -> Result<(), Box<dyn std::error::Error>> {
     let mapping = MapOptions::new().len(bytes).extend_file().map_file(&file)?;
     mapping.write_at(0, &vec![1; bytes])?;
     println!("filled");
+    let kept = MapOptions::new()
+        .keep_file()
+        .map_file(&file)?
+        .resize(free + bytes, Resize::MayMove);
+    assert!(
+        matches!(kept, Err(kept) if matches!(kept.error, MapError::NoSpace { .. }) && kept.mapping.len() == bytes)
+    );
+    // What was not reserved is an error too, at the store that finds no space.
+    file.set_len((free + bytes) as u64)?;
+    let sparse = MapOptions::new().map_file(&file)?;
+    match sparse.write_at(0, &vec![1; free + bytes]) {
+        Err(MapError::CutShort { .. }) => println!("no space for a hole"),
+        other => return Err(format!("{other:?}").into()),
+    }
     Ok(())
 }
 

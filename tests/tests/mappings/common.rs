@@ -101,6 +101,25 @@ fn end(command: &mut Command) -> Ended {
     }
 }
 
+/// Runs a test in a process of its own, where nobody else takes the addresses that it gives up.
+pub(crate) fn alone<F: Fn()>(test: F) {
+    const MARK: &str = "MAPPINGS_ALONE";
+    if std::env::var_os(MARK).is_some() {
+        return test();
+    }
+    // The closure is named after the test that it lies in: `mappings::module::test::{{closure}}`.
+    let name = std::any::type_name::<F>();
+    let name = name.trim_start_matches("mappings::").trim_end_matches("::{{closure}}");
+    let ended = Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--test-threads=1", "--nocapture"])
+        .env(MARK, "1")
+        .output()
+        .unwrap();
+    let out = String::from_utf8_lossy(&ended.stdout);
+    let err = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success() && out.contains("1 passed"), "{name}: {out}{err}");
+}
+
 /// The lines of `/proc/self/maps` that share addresses with a range.
 pub(crate) fn maps(start: usize, len: usize) -> Vec<String> {
     let text = fs::read_to_string("/proc/self/maps").unwrap();

@@ -265,67 +265,71 @@ fn huge_pages_that_are_set_aside_are_used() {
 #[test]
 fn a_fixed_address_replaces_nothing() {
     // Catches MAP_FIXED in the place of MAP_FIXED_NOREPLACE: the first mapping would lose its bytes.
-    let page = page_size();
-    let first = MapOptions::new().len(page).map_anonymous().unwrap();
-    first.write_at(0, &[7]).unwrap();
-    let address = first.address();
-    let error = MapOptions::new()
-        .len(page)
-        .at(address)
-        .map_anonymous()
-        .unwrap_err();
-    assert!(
-        matches!(&error, MapError::AddressTaken { taken_by, .. } if taken_by.contains("/dev/zero")),
-        "{error}"
-    );
-    assert_eq!(first.to_vec(0..1).unwrap(), [7]);
-    drop(first);
-    let again = MapOptions::new()
-        .len(page)
-        .at(address)
-        .map_anonymous()
-        .unwrap();
-    assert_eq!(again.address(), address);
-    let error = MapOptions::new()
-        .len(page)
-        .at(address + 1)
-        .map_anonymous()
-        .unwrap_err();
-    assert!(matches!(error, MapError::OffPage { .. }), "{error}");
+    alone(|| {
+        let page = page_size();
+        let first = MapOptions::new().len(page).map_anonymous().unwrap();
+        first.write_at(0, &[7]).unwrap();
+        let address = first.address();
+        let error = MapOptions::new()
+            .len(page)
+            .at(address)
+            .map_anonymous()
+            .unwrap_err();
+        assert!(
+            matches!(&error, MapError::AddressTaken { taken_by, .. } if taken_by.contains("/dev/zero")),
+            "{error}"
+        );
+        assert_eq!(first.to_vec(0..1).unwrap(), [7]);
+        drop(first);
+        let again = MapOptions::new()
+            .len(page)
+            .at(address)
+            .map_anonymous()
+            .unwrap();
+        assert_eq!(again.address(), address);
+        let error = MapOptions::new()
+            .len(page)
+            .at(address + 1)
+            .map_anonymous()
+            .unwrap_err();
+        assert!(matches!(error, MapError::OffPage { .. }), "{error}");
+    });
 }
 
 #[test]
 fn an_alignment_is_kept_or_refused() {
     // Catches an alignment that is not what was asked for, and one that nobody can have being accepted.
-    for align in [8, 64, 4096, 8192, 1 << 16, 1 << 21, 1 << 30] {
-        let mapping = MapOptions::new()
-            .private()
-            .len(100)
-            .align(align)
-            .map_anonymous()
-            .unwrap();
-        assert_eq!(mapping.address() % align, 0);
-        mapping.write_at(99, &[1]).unwrap();
-        // What aligning took beyond the pages is given back; other tests have small ranges without access beside it.
-        let beside = maps(mapping.address() + page_size(), 1);
-        assert!(
-            beside
-                .iter()
-                .all(|line| !line.contains("---p") || extent(line) < align.max(1 << 25)),
-            "{beside:?}"
-        );
-    }
-    for (align, why) in [
-        (3, "power of two"),
-        (48, "power of two"),
-        (4, "pointer"),
-        (1, "pointer"),
-    ] {
-        let error = MapOptions::new()
-            .len(100)
-            .align(align)
-            .map_anonymous()
-            .unwrap_err();
-        assert!(error.to_string().contains(why), "{error}");
-    }
+    alone(|| {
+        for align in [8, 64, 4096, 8192, 1 << 16, 1 << 21, 1 << 30] {
+            let mapping = MapOptions::new()
+                .private()
+                .len(100)
+                .align(align)
+                .map_anonymous()
+                .unwrap();
+            assert_eq!(mapping.address() % align, 0);
+            mapping.write_at(99, &[1]).unwrap();
+            // What aligning took beyond the pages is given back; other tests have small ranges without access beside it.
+            let beside = maps(mapping.address() + page_size(), 1);
+            assert!(
+                beside
+                    .iter()
+                    .all(|line| !line.contains("---p") || extent(line) < align.max(1 << 25)),
+                "{beside:?}"
+            );
+        }
+        for (align, why) in [
+            (3, "power of two"),
+            (48, "power of two"),
+            (4, "pointer"),
+            (1, "pointer"),
+        ] {
+            let error = MapOptions::new()
+                .len(100)
+                .align(align)
+                .map_anonymous()
+                .unwrap_err();
+            assert!(error.to_string().contains(why), "{error}");
+        }
+    });
 }

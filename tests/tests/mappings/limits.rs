@@ -1,4 +1,9 @@
 //! Full disks and the limits of a process.
+//!
+//! # Safety
+//!
+//! The one raw call reads a word.
+#![allow(unsafe_code)]
 
 use std::{
     fs,
@@ -91,7 +96,6 @@ impl Mount {
     }
 
     /// Cuts the power: whatever is not on the disk, the log included, is lost.
-    #[allow(unsafe_code)]
     pub(crate) fn cut_the_power(&self) {
         use std::os::fd::AsRawFd;
         /// `EXT4_IOC_SHUTDOWN`, and the flag not to write the log.
@@ -156,8 +160,9 @@ fn a_full_file_system_is_an_error_before_any_store() {
         for word in [
             path.to_str().unwrap(),
             "393216 bytes",
-            "262144 free",
+            "262144 are free",
             "filled",
+            "no space for a hole",
         ] {
             assert!(ended.contains(word), "{word} is not in: {ended}");
         }

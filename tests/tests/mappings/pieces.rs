@@ -114,6 +114,17 @@ fn a_piece_off_its_place_is_refused() {
         range.place_anonymous(100, &piece),
         Err(MapError::OffPage { .. })
     ));
+    for odd in [
+        piece.clone().lock(),
+        piece.clone().guard_pages(),
+        piece.clone().room(1 << 20),
+        piece.clone().align(64),
+    ] {
+        assert!(matches!(
+            range.place_anonymous(0, &odd),
+            Err(MapError::Options(_))
+        ));
+    }
     let error = range.into_mapping().unwrap_err();
     assert!(error.to_string().contains("hole"), "{error}");
     let mut range = Reservation::new(2 * page).unwrap();
@@ -134,12 +145,14 @@ fn a_piece_off_its_place_is_refused() {
 #[test]
 fn a_reservation_replaces_nothing() {
     // Catches a reservation over somebody else's pages.
-    let page = page_size();
-    let range = Reservation::new(2 * page).unwrap();
-    assert!(maps(range.address(), 1)[0].contains("---p"));
-    let error = Reservation::at(range.address() + page, page).unwrap_err();
-    assert!(matches!(error, MapError::AddressTaken { .. }), "{error}");
-    let address = range.address();
-    drop(range);
-    assert_eq!(Reservation::at(address, page).unwrap().address(), address);
+    alone(|| {
+        let page = page_size();
+        let range = Reservation::new(2 * page).unwrap();
+        assert!(maps(range.address(), 1)[0].contains("---p"));
+        let error = Reservation::at(range.address() + page, page).unwrap_err();
+        assert!(matches!(error, MapError::AddressTaken { .. }), "{error}");
+        let address = range.address();
+        drop(range);
+        assert_eq!(Reservation::at(address, page).unwrap().address(), address);
+    });
 }

@@ -1,4 +1,9 @@
 //! Writing back, protecting, advising, locking, residency.
+//!
+//! # Safety
+//!
+//! The one raw call reads a range of two words and writes five.
+#![allow(unsafe_code)]
 
 use std::fs;
 
@@ -52,7 +57,6 @@ fn after_a_sync_no_page_of_the_range_is_dirty() {
 }
 
 /// Pages of a range of a file that are dirty or on their way to the disk.
-#[allow(unsafe_code)]
 fn dirty_pages(file: &fs::File, offset: u64, len: u64) -> Option<u64> {
     use std::os::fd::AsRawFd;
     /// The number of the call, the same on every architecture that has it.

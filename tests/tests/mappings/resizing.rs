@@ -1,4 +1,9 @@
 //! Unmapping parts, growing, shrinking and moving.
+//!
+//! # Safety
+//!
+//! The raw `munmap` takes what the test mapped itself and never uses again.
+#![allow(unsafe_code)]
 
 use std::fs;
 
@@ -27,28 +32,30 @@ fn numbered(pages: usize) -> Mapping {
 #[test]
 fn a_part_is_unmapped_and_the_rest_is_whole() {
     // Catches a cut at the wrong place, by what the kernel shows before and after.
-    let page = page_size();
-    let mapping = numbered(6);
-    let address = mapping.address();
-    let mapped = |from: usize, pages: usize| maps(address + from * page, pages * page).len();
-    assert_eq!(mapped(0, 6), 1);
-    // From the front.
-    let (front, rest) = mapping.split_at(page).unwrap();
-    drop(front);
-    assert_eq!((mapped(0, 1), mapped(1, 5)), (0, 1));
-    // From the back.
-    let (rest, back) = rest.split_at(4 * page).unwrap();
-    back.unmap().unwrap();
-    assert_eq!((mapped(5, 1), mapped(1, 4)), (0, 1));
-    // A hole in the middle.
-    let (one, rest) = rest.split_at(page).unwrap();
-    let (hole, four) = rest.split_at(2 * page).unwrap();
-    drop(hole);
-    assert_eq!((mapped(1, 1), mapped(2, 2), mapped(4, 1)), (1, 0, 1));
-    assert_eq!(one.to_vec(..).unwrap(), vec![1; page]);
-    assert_eq!(four.to_vec(..).unwrap(), vec![4; page]);
-    drop((one, four));
-    assert_eq!(mapped(0, 6), 0);
+    alone(|| {
+        let page = page_size();
+        let mapping = numbered(6);
+        let address = mapping.address();
+        let mapped = |from: usize, pages: usize| maps(address + from * page, pages * page).len();
+        assert_eq!(mapped(0, 6), 1);
+        // From the front.
+        let (front, rest) = mapping.split_at(page).unwrap();
+        drop(front);
+        assert_eq!((mapped(0, 1), mapped(1, 5)), (0, 1));
+        // From the back.
+        let (rest, back) = rest.split_at(4 * page).unwrap();
+        back.unmap().unwrap();
+        assert_eq!((mapped(5, 1), mapped(1, 4)), (0, 1));
+        // A hole in the middle.
+        let (one, rest) = rest.split_at(page).unwrap();
+        let (hole, four) = rest.split_at(2 * page).unwrap();
+        drop(hole);
+        assert_eq!((mapped(1, 1), mapped(2, 2), mapped(4, 1)), (1, 0, 1));
+        assert_eq!(one.to_vec(..).unwrap(), vec![1; page]);
+        assert_eq!(four.to_vec(..).unwrap(), vec![4; page]);
+        drop((one, four));
+        assert_eq!(mapped(0, 6), 0);
+    });
 }
 
 #[test]
@@ -70,29 +77,30 @@ fn a_cut_off_the_page_gives_the_mapping_back() {
 }
 
 #[test]
-#[allow(unsafe_code)]
 fn munmap_takes_what_is_there() {
     // Shows the system call beneath: a range with nothing mapped succeeds, one across several mappings takes them all.
-    let page = page_size();
-    let range = Reservation::new(8 * page).unwrap();
-    let address = range.address();
-    drop(range);
-    let at = |n: usize| {
-        MapOptions::new()
-            .len(page)
-            .at(address + n * page)
-            .map_anonymous()
-            .unwrap()
-    };
-    let (one, two) = (at(1), at(5));
-    let start = std::ptr::with_exposed_provenance_mut(address);
-    // SAFETY: of the range only the two mappings are mapped, and they are never used or unmapped again.
-    unsafe { rustix::mm::munmap(start, 8 * page) }.unwrap();
-    assert_eq!(maps(address, 8 * page).len(), 0);
-    // SAFETY: nothing is mapped there.
-    unsafe { rustix::mm::munmap(start, 8 * page) }.unwrap();
-    // The addresses are not ours any more.
-    std::mem::forget((one, two));
+    alone(|| {
+        let page = page_size();
+        let range = Reservation::new(8 * page).unwrap();
+        let address = range.address();
+        drop(range);
+        let at = |n: usize| {
+            MapOptions::new()
+                .len(page)
+                .at(address + n * page)
+                .map_anonymous()
+                .unwrap()
+        };
+        let (one, two) = (at(1), at(5));
+        let start = std::ptr::with_exposed_provenance_mut(address);
+        // SAFETY: of the range only the two mappings are mapped, and they are never used or unmapped again.
+        unsafe { rustix::mm::munmap(start, 8 * page) }.unwrap();
+        assert_eq!(maps(address, 8 * page).len(), 0);
+        // SAFETY: nothing is mapped there.
+        unsafe { rustix::mm::munmap(start, 8 * page) }.unwrap();
+        // The addresses are not ours any more.
+        std::mem::forget((one, two));
+    });
 }
 
 #[test]
@@ -121,33 +129,35 @@ fn growing_and_shrinking_keep_what_stays() {
 #[test]
 fn in_place_stays_or_says_what_is_in_the_way() {
     // Catches a move where none was allowed.
-    let page = page_size();
-    let range = Reservation::new(4 * page).unwrap();
-    let address = range.address();
-    drop(range);
-    let first = MapOptions::new()
-        .private()
-        .len(page)
-        .at(address)
-        .map_anonymous()
-        .unwrap();
-    let second = MapOptions::new()
-        .private()
-        .len(page)
-        .at(address + 2 * page)
-        .read_only()
-        .map_anonymous()
-        .unwrap();
-    let first = first.resize(2 * page, Resize::InPlace).unwrap();
-    assert_eq!(first.address(), address);
-    let kept = first.resize(3 * page, Resize::InPlace).unwrap_err();
-    assert!(
-        matches!(&kept.error, MapError::AddressTaken { taken_by, .. } if taken_by.contains("r--p")),
-        "{kept}"
-    );
-    let moved = kept.mapping.resize(3 * page, Resize::MayMove).unwrap();
-    assert_ne!(moved.address(), address);
-    drop(second);
+    alone(|| {
+        let page = page_size();
+        let range = Reservation::new(4 * page).unwrap();
+        let address = range.address();
+        drop(range);
+        let first = MapOptions::new()
+            .private()
+            .len(page)
+            .at(address)
+            .map_anonymous()
+            .unwrap();
+        let second = MapOptions::new()
+            .private()
+            .len(page)
+            .at(address + 2 * page)
+            .read_only()
+            .map_anonymous()
+            .unwrap();
+        let first = first.resize(2 * page, Resize::InPlace).unwrap();
+        assert_eq!(first.address(), address);
+        let kept = first.resize(3 * page, Resize::InPlace).unwrap_err();
+        assert!(
+            matches!(&kept.error, MapError::AddressTaken { taken_by, .. } if taken_by.contains("r--p")),
+            "{kept}"
+        );
+        let moved = kept.mapping.resize(3 * page, Resize::MayMove).unwrap();
+        assert_ne!(moved.address(), address);
+        drop(second);
+    });
 }
 
 #[test]
@@ -246,20 +256,22 @@ fn shared_anonymous_memory_shrinks_but_does_not_grow() {
 #[test]
 fn a_mapping_moves_to_a_reserved_place() {
     // Catches a move elsewhere, or one that leaves the old place mapped.
-    let page = page_size();
-    let mapping = numbered(3);
-    let before = mapping.address();
-    let range = Reservation::new(8 * page).unwrap();
-    let place = range.address();
-    let mapping = mapping.move_into(range).unwrap();
-    assert_eq!(mapping.address(), place);
-    assert_eq!(maps(before, 3 * page).len(), 0);
-    assert_eq!(mapping.to_vec(page - 1..page + 1).unwrap(), [0, 1]);
-    // The rest of the range is room to grow.
-    let mapping = mapping.resize(8 * page, Resize::InPlace).unwrap();
-    assert_eq!(mapping.address(), place);
-    let kept = mapping
-        .move_into(Reservation::new(page).unwrap())
-        .unwrap_err();
-    assert_eq!(kept.mapping.to_vec(page..page + 1).unwrap(), [1]);
+    alone(|| {
+        let page = page_size();
+        let mapping = numbered(3);
+        let before = mapping.address();
+        let range = Reservation::new(8 * page).unwrap();
+        let place = range.address();
+        let mapping = mapping.move_into(range).unwrap();
+        assert_eq!(mapping.address(), place);
+        assert_eq!(maps(before, 3 * page).len(), 0);
+        assert_eq!(mapping.to_vec(page - 1..page + 1).unwrap(), [0, 1]);
+        // The rest of the range is room to grow.
+        let mapping = mapping.resize(8 * page, Resize::InPlace).unwrap();
+        assert_eq!(mapping.address(), place);
+        let kept = mapping
+            .move_into(Reservation::new(page).unwrap())
+            .unwrap_err();
+        assert_eq!(kept.mapping.to_vec(page..page + 1).unwrap(), [1]);
+    });
 }
