@@ -109,7 +109,9 @@ pub(crate) fn alone<F: Fn()>(test: F) {
     }
     // The closure is named after the test that it lies in: `mappings::module::test::{{closure}}`.
     let name = std::any::type_name::<F>();
-    let name = name.trim_start_matches("mappings::").trim_end_matches("::{{closure}}");
+    let name = name
+        .trim_start_matches("mappings::")
+        .trim_end_matches("::{{closure}}");
     let ended = Command::new(std::env::current_exe().unwrap())
         .args([name, "--exact", "--test-threads=1", "--nocapture"])
         .env(MARK, "1")
@@ -117,7 +119,10 @@ pub(crate) fn alone<F: Fn()>(test: F) {
         .unwrap();
     let out = String::from_utf8_lossy(&ended.stdout);
     let err = String::from_utf8_lossy(&ended.stderr);
-    assert!(ended.status.success() && out.contains("1 passed"), "{name}: {out}{err}");
+    assert!(
+        ended.status.success() && out.contains("1 passed"),
+        "{name}: {out}{err}"
+    );
 }
 
 /// The lines of `/proc/self/maps` that share addresses with a range.

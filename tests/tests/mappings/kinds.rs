@@ -1,6 +1,12 @@
 //! The four kinds of mapping, and how each is made.
 
-use std::{fs, io::Write, os::fd::AsRawFd, process::Command};
+use std::{
+    fs,
+    io::Write,
+    os::fd::AsRawFd,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use ipc_core::{
     MapOptions,
@@ -231,35 +237,45 @@ fn huge_pages_work_or_say_why_not() {
 fn huge_pages_that_are_set_aside_are_used() {
     // Catches MAP_HUGETLB and MFD_HUGETLB lost; and a wrong page size for the ranges of such a mapping.
     let pool = "/proc/sys/vm/nr_hugepages";
+    /// Puts back what was there, however the test ends.
+    struct Restore(&'static str, String);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            fs::write(self.0, &self.1).unwrap();
+        }
+    }
     let before = fs::read_to_string(pool).unwrap_or_default();
-    if fs::write(pool, "4").is_err() || fs::read_to_string(pool).unwrap().trim() != "4" {
-        let _ = fs::write(pool, before);
+    if fs::write(pool, "32").is_err() {
         println!("skipped: this user cannot set huge pages aside");
         return;
     }
+    let _restore = Restore(pool, before);
     let size = huge_page_size().unwrap();
-    {
-        let anonymous = MapOptions::new()
-            .huge_pages()
-            .len(size + 1)
-            .map_anonymous()
-            .unwrap();
-        assert_eq!(*anonymous.huge_pages(), HugePages::Reserved(size));
-        assert!(vm_flags(anonymous.address()).contains(" ht "));
-        anonymous.write_at(size, &[1]).unwrap();
-        anonymous.sync(.., ipc_core::mapping::Sync::Wait).unwrap();
-        let (front, back) = anonymous.split_at(size).unwrap();
-        drop(front);
-        assert_eq!(back.to_vec(..).unwrap(), [1]);
-        let memfd = MapOptions::new()
-            .huge_pages()
-            .len(100)
-            .map_memfd("huge")
-            .unwrap();
-        assert_eq!(*memfd.huge_pages(), HugePages::Reserved(size));
-        memfd.write_at(99, &[1]).unwrap();
-    }
-    fs::write(pool, before).unwrap();
+    // The pool is the machine's: another process may empty it in between, which is no fault of ours.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let (anonymous, memfd) = loop {
+        fs::write(pool, "32").unwrap();
+        let options = MapOptions::new().huge_pages();
+        let anonymous = options.clone().len(size + 1).map_anonymous().unwrap();
+        let memfd = options.len(100).map_memfd("huge").unwrap();
+        let reserved = HugePages::Reserved(size);
+        if *anonymous.huge_pages() == reserved && *memfd.huge_pages() == reserved {
+            break (anonymous, memfd);
+        }
+        if fs::read_to_string(pool).unwrap().trim() == "0" {
+            println!("skipped: this machine has no room for huge pages");
+            return;
+        }
+        assert!(Instant::now() < deadline, "{anonymous:?} {memfd:?}");
+    };
+    assert!(vm_flags(anonymous.address()).contains(" ht "));
+    anonymous.write_at(size, &[1]).unwrap();
+    anonymous.sync(.., ipc_core::mapping::Sync::Wait).unwrap();
+    let (front, back) = anonymous.split_at(size).unwrap();
+    drop(front);
+    assert_eq!(back.to_vec(..).unwrap(), [1]);
+    memfd.write_at(99, &[1]).unwrap();
+    drop((back, memfd));
 }
 
 #[test]
