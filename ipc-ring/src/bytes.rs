@@ -62,12 +62,19 @@ pub use place::Place;
 pub use producer::{Producer, Reservation};
 
 use crate::error::ClaimError;
+use crate::lanes::{MAX_LANES, claim_consumer};
 use crate::ring::{self, Claim, Options};
 use crate::role::Holder;
 
 /// How rings of this kind are told from others, and cleared up after the dead.
 pub const KIND: Kind = Kind {
     tag: *b"bytes\0\0\0",
+    recover,
+};
+
+/// The kind of channels, known here so that those built without it clear up in it too.
+pub(crate) const CHANNEL: Kind = Kind {
+    tag: *b"channel\0",
     recover,
 };
 
@@ -110,6 +117,9 @@ pub(crate) fn spec(
             "its capacity must be a power of two from 16 to 2^32, such as {near}"
         ));
     }
+    if !(1..=MAX_LANES).contains(&lanes) {
+        return refuse(&format!("it can have 1 to {MAX_LANES} lanes, not {lanes}"));
+    }
     let Some(len) = Shared::<Mapped>::size(lanes, capacity) else {
         return refuse("it would not fit any memory");
     };
@@ -135,7 +145,7 @@ pub(crate) fn attach(
         .filter(|capacity| CAPACITIES.contains(capacity));
     let lanes_fit = usize::try_from(lanes)
         .ok()
-        .filter(|lanes| (1..=object.area().len()).contains(lanes));
+        .filter(|lanes| (1..=MAX_LANES).contains(lanes));
     let shared = match (fits, lanes_fit) {
         (Some(capacity), Some(lanes)) => Shared::new(object.area(), lanes, capacity).ok(),
         _ => None,
@@ -198,10 +208,7 @@ impl Ring {
     /// Claims the role of the consumer: there is one at a time. A consumer that died is cleared up after, and the new one
     /// goes on where its commits end.
     pub fn consumer(&self) -> Result<Consumer, ClaimError> {
-        let (role, peer) = (self.shared.consumer(), self.shared.producer(0));
-        let claim = Claim::role(self.segment(), role, "consumer", peer)?;
-        let side = self.shared.receiver().map_err(|_| damaged(&self.object))?;
-        Ok(Consumer::new(side, claim))
+        claim_consumer(&self.object, &self.shared)
     }
 
     /// The ring for the calling process, a forked child of the one that opened it.
@@ -223,7 +230,7 @@ impl Ring {
 
     /// The longest record, in bytes: half the arena.
     pub fn max_len(&self) -> usize {
-        place::max_len(self.capacity())
+        self.shared.max_len()
     }
 
     /// How many records were in it when it was looked at. While others push and pop, it may differ by the time you read

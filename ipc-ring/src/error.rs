@@ -144,6 +144,14 @@ pub enum ClaimError {
         /// Who has it.
         holder: String,
     },
+    /// Every lane has a producer, in a process that lives.
+    #[error(
+        "all {lanes} lanes have a producer that lives; end one of them, or create the ring anew with more lanes"
+    )]
+    NoLane {
+        /// How many there are.
+        lanes: usize,
+    },
     /// The process cannot take part in the segment.
     #[error(transparent)]
     Segment(#[from] SegmentError),

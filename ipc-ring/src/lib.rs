@@ -8,6 +8,8 @@
 //! | [`mpmc`] | any number of producers and consumers, messages of one type, each taken by one consumer | first in, first out; one that comes back from a dead consumer goes first |
 //! | [`broadcast`] | one producer, any number of readers, messages of one type, each taken by every reader | first in, first out; a reader may choose to miss some |
 //! | [`bytes`] | one producer, one consumer, records of any length | first in, first out |
+//! | [`lanes`] | many producers, one consumer, records of any length | first in, first out for each producer |
+//! | [`channel`] | any number of producers, one consumer, values of any `serde` type | first in, first out for each producer |
 //!
 //! ```
 //! use ipc_ring::{Ring, spsc};
@@ -31,9 +33,12 @@
 
 pub mod broadcast;
 pub mod bytes;
+#[cfg(feature = "channel")]
+pub mod channel;
 mod consumer;
 mod error;
 mod handle;
+pub mod lanes;
 mod loan;
 pub mod mpmc;
 mod producer;

@@ -24,6 +24,13 @@ pub trait Ring: Sized {
     /// If there can be no such ring; the message says which there can be.
     fn spec(capacity: usize) -> Result<ObjectSpec, SegmentError>;
 
+    /// The same for a ring of several lanes. Kinds that have none ignore their number.
+    #[doc(hidden)]
+    fn spec_of_lanes(capacity: usize, lanes: usize) -> Result<ObjectSpec, SegmentError> {
+        let _ = lanes;
+        Self::spec(capacity)
+    }
+
     /// The ring in an object, if it is one of this kind and of this layout.
     fn attach(object: Object) -> Result<Self, SegmentError>;
 
@@ -47,7 +54,9 @@ pub trait Ring: Sized {
 /// How every kind of this crate clears up after the dead.
 pub(crate) const KINDS: &[Kind] = &[
     crate::broadcast::KIND,
+    crate::bytes::CHANNEL,
     crate::bytes::KIND,
+    crate::lanes::KIND,
     crate::mpmc::KIND,
     crate::spsc::KIND,
 ];
@@ -56,6 +65,7 @@ pub(crate) const KINDS: &[Kind] = &[
 #[derive(Clone, Debug)]
 pub struct Options<R> {
     capacity: usize,
+    pub(crate) lanes: usize,
     segment: SegmentOptions,
     ring: PhantomData<fn() -> R>,
 }
@@ -65,6 +75,7 @@ impl<R: Ring> Options<R> {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
             capacity,
+            lanes: 1,
             segment: SegmentOptions::new(),
             ring: PhantomData,
         }
@@ -92,7 +103,7 @@ impl<R: Ring> Options<R> {
     pub fn create(self, place: impl Into<Place>) -> Result<R, SegmentError> {
         let segment = self
             .segment
-            .object(ONLY, R::spec(self.capacity)?)
+            .object(ONLY, R::spec_of_lanes(self.capacity, self.lanes)?)
             .create(place)?;
         R::in_segment(&segment, ONLY)
     }
@@ -101,9 +112,17 @@ impl<R: Ring> Options<R> {
     pub fn open_or_create(self, place: impl Into<Place>) -> Result<R, SegmentError> {
         let segment = self
             .segment
-            .object(ONLY, R::spec(self.capacity)?)
+            .object(ONLY, R::spec_of_lanes(self.capacity, self.lanes)?)
             .open_or_create(place)?;
         R::in_segment(&segment, ONLY)
+    }
+}
+
+impl Options<crate::lanes::Ring> {
+    /// How many lanes, and so producers at a time: 1 to 1,024, 16 if not set.
+    pub fn lanes(mut self, lanes: usize) -> Self {
+        self.lanes = lanes;
+        self
     }
 }
 

@@ -119,9 +119,9 @@ fn positions_may_wrap() {
             let record = payload(seed, seed % 400);
             producer.try_push(&record).unwrap();
             let loan = consumer.try_read().unwrap();
-            assert!(!loan.redelivered());
+            assert!(!loan.is_redelivered());
             drop(loan);
-            assert!(consumer.try_read().unwrap().redelivered());
+            assert!(consumer.try_read().unwrap().is_redelivered());
             consumer.pop(&mut popped).unwrap();
             assert_eq!(popped, record);
         }

@@ -210,7 +210,7 @@ impl Record<'_> {
     }
 
     /// Whether it was read before without being taken: by a consumer that died since, or by one that dropped it.
-    pub fn redelivered(&self) -> bool {
+    pub fn is_redelivered(&self) -> bool {
         self.redelivered
     }
 

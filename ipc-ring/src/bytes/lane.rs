@@ -10,7 +10,7 @@ use ipc_core::event::{Event, Wait, Waiters};
 use ipc_core::memory::{Area, Arena, Memory, OutOfArea, Word32, Word64};
 use ipc_core::participant::ParticipantId;
 
-use super::place::{Place, is_start};
+use super::place::{Place, is_start, max_len};
 use crate::role::Role;
 use crate::side::{Refusal, Side};
 
@@ -124,6 +124,11 @@ impl<M: Memory> Shared<M> {
     /// Bytes of the arena of each lane.
     pub fn capacity(&self) -> usize {
         self.lanes.first().map_or(0, |lane| lane.arena.len())
+    }
+
+    /// The longest record, in bytes: half an arena.
+    pub fn max_len(&self) -> usize {
+        max_len(self.capacity())
     }
 
     /// The role of the producer of a lane.

@@ -4,6 +4,7 @@
 //! the number, so that a torn message is seen.
 
 mod broadcast;
+mod bytes;
 mod typed;
 
 use std::time::Instant;
@@ -58,7 +59,13 @@ pub struct Kind {
 }
 
 /// All kinds.
-pub const KINDS: &[Kind] = &[typed::SPSC, typed::MPMC, broadcast::BROADCAST];
+pub const KINDS: &[Kind] = &[
+    typed::SPSC,
+    typed::MPMC,
+    broadcast::BROADCAST,
+    bytes::BYTES,
+    bytes::LANES,
+];
 
 /// A ring that is open.
 pub trait Ring {

@@ -1,0 +1,190 @@
+//! Lanes: many producers, one consumer, records of any length; first in, first out for each producer.
+//!
+//! Each producer has a [byte ring](crate::bytes) of its own, so that producers never wait for each other, never contend
+//! for a word, and one that is killed leaves nothing half done in anybody's way. There are as many producers at a time as
+//! lanes, 16 if nothing is said. Does not order the records of two producers.
+//!
+//! # Protocol
+//!
+//! A producer claims a lane: one that is free and empty, or, where there is none, one that is free. The consumer goes round: it
+//! takes up to 64 KiB from a lane, or what there is, and looks at the next one. No lane is left out for
+//! long, and none is served twice while another has something. Publishing is what it is in a byte ring: one store, then one load
+//! and a branch while the consumer is awake. There is no bitmap of lanes that have something: setting and clearing its bits would cost both sides an
+//! atomic read-modify-write each time a lane runs empty, while to look at an idle lane is one load from the consumer's own cache.
+//! So a consumer with nothing to do looks at all lanes; with a thousand of them, that takes microseconds.
+//!
+//! # When a participant dies
+//!
+//! As in a [byte ring](crate::bytes). What a dead producer had published is taken in its turn; its lane is free as soon as somebody
+//! asks for one. The consumer is not told of a producer's death: there may be others, now or later.
+//!
+//! A lane whose positions or headers contradict each other is told once as
+//! [`PopError::Corrupt`](crate::PopError::Corrupt) and then left alone: it does not stop the others.
+
+use ipc_core::Mapped;
+use ipc_core::segment::{Kind, Object, ObjectSpec, Segment, SegmentError};
+
+pub use crate::bytes::{Consumer, DEFAULT_CAPACITY, Producer, Record, Reservation};
+
+use crate::bytes::{Shared, attach, damaged, recover, spec};
+use crate::error::ClaimError;
+use crate::ring::{self, Claim, Options};
+use crate::role::Holder;
+
+/// How rings of this kind are told from others, and cleared up after the dead.
+pub const KIND: Kind = Kind {
+    tag: *b"lanes\0\0\0",
+    recover,
+};
+
+/// The version of what `docs/layout.md` draws for this kind.
+pub const VERSION: u32 = 1;
+
+/// Lanes, if nothing is said.
+pub const DEFAULT_LANES: usize = 16;
+
+/// The most lanes.
+pub const MAX_LANES: usize = 1024;
+
+/// Lanes in shared memory, from which producers and the consumer are claimed.
+#[derive(Clone, Debug)]
+pub struct Ring {
+    object: Object,
+    shared: Shared<Mapped>,
+}
+
+impl ring::Ring for Ring {
+    fn spec(capacity: usize) -> Result<ObjectSpec, SegmentError> {
+        Self::spec_of_lanes(capacity, DEFAULT_LANES)
+    }
+
+    fn spec_of_lanes(capacity: usize, lanes: usize) -> Result<ObjectSpec, SegmentError> {
+        spec(KIND, VERSION, lanes, capacity)
+    }
+
+    fn attach(object: Object) -> Result<Self, SegmentError> {
+        let shared = attach(&object, KIND, VERSION)?;
+        Ok(Self { object, shared })
+    }
+
+    /// How to create the ring in a segment of its own. The capacity is in bytes and of each lane, [`DEFAULT_CAPACITY`] if
+    /// not set; there are [`DEFAULT_LANES`] of them if not set.
+    fn options() -> Options<Self> {
+        Options::<Self>::new(DEFAULT_CAPACITY).lanes(DEFAULT_LANES)
+    }
+}
+
+impl Ring {
+    /// Claims a lane for a producer. A producer that died is cleared up after where no other lane is free.
+    ///
+    /// # Errors
+    ///
+    /// [`ClaimError::NoLane`] if every lane has a producer that lives.
+    pub fn producer(&self) -> Result<Producer, ClaimError> {
+        claim_lane(&self.object, &self.shared)
+    }
+
+    /// Claims the role of the consumer: there is one at a time. A consumer that died is cleared up after, and the new one
+    /// goes on where its commits end.
+    pub fn consumer(&self) -> Result<Consumer, ClaimError> {
+        claim_consumer(&self.object, &self.shared)
+    }
+
+    /// The ring for the calling process, a forked child of the one that opened it.
+    pub fn rejoin(&self) -> Result<Self, SegmentError> {
+        let segment = self.segment().rejoin()?;
+        ring::Ring::in_segment(&segment, &self.object.entry().name)
+    }
+
+    /// The segment that the ring lies in.
+    pub fn segment(&self) -> &Segment {
+        self.object.segment()
+    }
+
+    /// How many lanes there are, and so producers at a time.
+    pub fn lanes(&self) -> usize {
+        self.shared.lanes()
+    }
+
+    /// Bytes of the arena of each lane.
+    pub fn capacity(&self) -> usize {
+        self.shared.capacity()
+    }
+
+    /// The longest record, in bytes: half the arena of a lane.
+    pub fn max_len(&self) -> usize {
+        self.shared.max_len()
+    }
+
+    /// How many records were in all lanes when they were looked at. While others push and pop, it may differ by the time
+    /// you read it.
+    pub fn len(&self) -> usize {
+        self.shared.len()
+    }
+
+    /// Whether nothing was in any lane when they were looked at.
+    pub fn is_empty(&self) -> bool {
+        self.shared.is_empty()
+    }
+
+    /// Whether somebody has closed it. That stays true.
+    pub fn is_closed(&self) -> bool {
+        self.shared.is_closed()
+    }
+
+    /// Closes all lanes for good: nothing more goes in, what is in them can still be taken. A producer that has no more to
+    /// say is dropped instead, which frees its lane for another one.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+
+    /// Who produces in a lane.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such lane.
+    pub fn producer_role(&self, lane: usize) -> Holder {
+        self.shared.producer(lane).holder()
+    }
+
+    /// Who consumes.
+    pub fn consumer_role(&self) -> Holder {
+        self.shared.consumer().holder()
+    }
+}
+
+/// Claims a free lane; an empty one if there is.
+pub(crate) fn claim_lane(object: &Object, shared: &Shared<Mapped>) -> Result<Producer, ClaimError> {
+    let mut lanes: Vec<_> = (0..shared.lanes()).collect();
+    // Those that are free without asking first; of these, the empty ones. All of it may have changed when we get there.
+    lanes.sort_by_key(|&lane| {
+        let taken = matches!(shared.producer(lane).holder(), Holder::Present(_));
+        (taken, shared.used(lane) > 0)
+    });
+    for lane in lanes {
+        let (role, peer) = (shared.producer(lane), shared.consumer());
+        let claim = match Claim::role(object.segment(), role, "producer", peer) {
+            Err(ClaimError::Taken { .. }) => continue,
+            other => other?,
+        };
+        // A lane that makes no sense is passed over.
+        match shared.sender(lane) {
+            Ok(side) => return Ok(Producer::new(side, claim)),
+            Err(_) => continue,
+        }
+    }
+    Err(ClaimError::NoLane {
+        lanes: shared.lanes(),
+    })
+}
+
+/// Claims the consumer's role.
+pub(crate) fn claim_consumer(
+    object: &Object,
+    shared: &Shared<Mapped>,
+) -> Result<Consumer, ClaimError> {
+    let (role, peer) = (shared.consumer(), shared.producer(0));
+    let claim = Claim::role(object.segment(), role, "consumer", peer)?;
+    let side = shared.receiver().map_err(|_| damaged(object))?;
+    Ok(Consumer::new(side, claim))
+}
