@@ -2,5 +2,6 @@
 
 mod backing;
 mod deaths;
+mod hostile;
 mod model;
 mod processes;
