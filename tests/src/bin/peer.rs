@@ -2,15 +2,20 @@
 //!
 //! # Safety
 //!
-//! The raw `clone` below passes no stack and no pointer: it forks, without the handlers that `fork` would run. The child
+//! An inherited descriptor is taken once. The raw `clone` below passes no stack and no pointer: it forks, without the handlers that `fork` would run. The child
 //! only sleeps.
 #![allow(unsafe_code)]
 
 use std::io::{BufRead, Write};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use ipc_core::event::{Event, SLICE, Waiters};
 use ipc_core::participant::{Life, ParticipantId};
-use ipc_core::segment::{Place, Segment};
+use ipc_core::segment::{Place, Segment, SegmentError};
+use ipc_core::sync::{Attach, Mutex};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
 fn main() -> anyhow::Result<()> {
@@ -32,14 +37,11 @@ fn main() -> anyhow::Result<()> {
                 segment = Some(Segment::open(Place::Path((*path).into()))?);
                 "open".to_owned()
             }
-            // The descriptor of a segment that was passed to us.
+            // A segment whose descriptor we have inherited, and share with others.
             ["adopt", fd] => {
-                let path = format!("/proc/self/fd/{fd}");
-                let file = std::fs::OpenOptions::new()
-                    .read(true)
-                    .write(true)
-                    .open(path)?;
-                segment = Some(Segment::open(Place::Fd(file.into()))?);
+                // SAFETY: the test passes it to us, and nothing else here owns it.
+                let file = unsafe { OwnedFd::from_raw_fd(fd.parse()?) };
+                segment = Some(Segment::open(Place::Fd(file))?);
                 "open".to_owned()
             }
             ["join"] => match open()?.participant() {
@@ -75,6 +77,45 @@ fn main() -> anyhow::Result<()> {
                 }
                 child.to_string()
             }
+            // What a forked child finds that goes on with what it has inherited.
+            ["forked"] => {
+                // SAFETY: this process has one thread.
+                match unsafe { fork() }? {
+                    ForkResult::Child => {
+                        let refused = matches!(open()?.participant(), Err(SegmentError::Forked));
+                        segment = None;
+                        std::process::exit(if refused { 0 } else { 1 })
+                    }
+                    ForkResult::Parent { child } => match waitpid(child, None)? {
+                        WaitStatus::Exited(_, 0) => "refused".to_owned(),
+                        other => format!("{other:?}"),
+                    },
+                }
+            }
+            // So many children join, one after the other, and are killed without leaving.
+            ["die", times] => {
+                for _ in 0..times.parse::<u32>()? {
+                    // SAFETY: this process has one thread.
+                    match unsafe { fork() }? {
+                        ForkResult::Child => {
+                            let joined = open()?
+                                .rejoin()
+                                .and_then(|own| own.participant().map(|_| own));
+                            if joined.is_ok() {
+                                nix::sys::signal::raise(Signal::SIGKILL)?;
+                            }
+                            std::process::exit(1)
+                        }
+                        ForkResult::Parent { child } => match waitpid(child, None)? {
+                            WaitStatus::Signaled(..) => {}
+                            other => anyhow::bail!("a child could not join: {other:?}"),
+                        },
+                    }
+                }
+                "dead".to_owned()
+            }
+            // Works for so long while a signal interrupts it every 50 microseconds.
+            ["soak", path, millis] => soak(path, Duration::from_millis(millis.parse()?))?,
             // Sleeps on an event for ever, whatever is published.
             ["sleep", name] => {
                 let object = open()?.object(name)?;
@@ -92,6 +133,49 @@ fn main() -> anyhow::Result<()> {
         std::io::stdout().flush()?;
     }
     Ok(())
+}
+
+/// Opens, joins, locks, waits and leaves under a rain of signals.
+fn soak(path: &str, time: Duration) -> anyhow::Result<String> {
+    extern "C" fn nothing(_: nix::libc::c_int) {}
+    let action = SigAction::new(
+        SigHandler::Handler(nothing),
+        SaFlags::empty(),
+        SigSet::empty(),
+    );
+    // SAFETY: the handler does nothing.
+    unsafe { sigaction(Signal::SIGALRM, &action) }?;
+    let every = |micros| nix::libc::itimerval {
+        it_interval: nix::libc::timeval {
+            tv_sec: 0,
+            tv_usec: micros,
+        },
+        it_value: nix::libc::timeval {
+            tv_sec: 0,
+            tv_usec: micros,
+        },
+    };
+    let rain = |micros| {
+        // SAFETY: the first pointer is to a live value; the second may be null.
+        unsafe {
+            nix::libc::setitimer(nix::libc::ITIMER_REAL, &every(micros), std::ptr::null_mut())
+        }
+    };
+    rain(50);
+    let end = Instant::now() + time;
+    let (mut rounds, mut timeouts) = (0, 0);
+    while Instant::now() < end {
+        let segment = Segment::open(Place::Path(path.into()))?;
+        let mutex = Mutex::<u64>::in_segment(&segment, "m")?;
+        let mut guard = mutex.lock().map_err(|error| anyhow::anyhow!("{error}"))?;
+        guard.set(&(guard.get() + 1));
+        let soon = Instant::now() + Duration::from_millis(3);
+        // The same process has it: the wait ends at its deadline, not at a signal.
+        timeouts += u32::from(mutex.lock_until(soon).is_err() && Instant::now() >= soon);
+        rounds += 1;
+    }
+    rain(0);
+    Ok(format!("{rounds} {timeouts}"))
 }
 
 fn sleep_for_ever() -> ! {
