@@ -37,6 +37,7 @@ const ROLES: &[support::Role] = &[
     ("churner", races::churner),
     ("creator", kills::creator),
     ("creator_without_tmpfile", kills::creator_without_tmpfile),
+    ("adopter", kills::adopter),
     ("replacer", kills::replacer),
     ("forker", forks::forker),
     ("parent_that_forks", forks::parent_that_forks),

@@ -8,7 +8,9 @@
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Child;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use ipc_core::region::Region;
 use ipc_core::segment::{Segment, SegmentError};
 use nix::libc;
 use nix::sys::ptrace;
@@ -32,6 +34,10 @@ pub fn creator(path: &Path) {
 
 pub fn replacer(path: &Path) {
     between_stops(|| drop(small().replace(path).unwrap()));
+}
+
+pub fn adopter(path: &Path) {
+    between_stops(|| drop(Segment::adopt(path).unwrap()));
 }
 
 /// On a file system that has no unnamed files, as far as this process can see.
@@ -235,6 +241,52 @@ fn f28_a_replacer_killed_anywhere_leaves_the_old_or_the_new() {
             ["segment"],
             "{when}: the next creator clears up"
         );
+    });
+    assert!(seen[0] > 10 && seen[1] > 0, "{seen:?}");
+}
+
+#[test]
+fn f28_an_adopter_killed_anywhere_leaves_the_copy_or_the_segment() {
+    // Catches an adoption that changes the file in place, and so leaves neither the one nor the other.
+    let place = scratch();
+    let (original, path) = (place.path().join("original"), place.path().join("segment"));
+    let segment = small().create(original.as_path()).unwrap();
+    Region::<AtomicU64>::in_segment(&segment, "word")
+        .unwrap()
+        .store(42, Relaxed);
+    std::fs::copy(&original, &path).unwrap();
+    let mut seen = [0; 2];
+    at_every_edge("adopter", &path, |when| {
+        match Segment::open(path.as_path()) {
+            Ok(adopted) => {
+                assert_eq!(adopted.header().adoptions, 1, "{when}");
+                assert_eq!(
+                    Region::<AtomicU64>::in_segment(&adopted, "word")
+                        .unwrap()
+                        .load(Relaxed),
+                    42,
+                    "{when}"
+                );
+                seen[1] += 1;
+            }
+            Err(SegmentError::Copied { .. }) => {
+                assert_eq!(
+                    std::fs::read(&path).unwrap(),
+                    std::fs::read(&original).unwrap(),
+                    "{when}"
+                );
+                seen[0] += 1;
+            }
+            Err(error) => panic!("{when}: {error:?}"),
+        }
+        drop(Segment::adopt(path.as_path()).unwrap());
+        drop(small().replace(path.as_path()).unwrap());
+        assert_eq!(
+            files(place.path()),
+            ["original", "segment"],
+            "{when}: the next one clears up"
+        );
+        std::fs::copy(&original, &path).unwrap();
     });
     assert!(seen[0] > 10 && seen[1] > 0, "{seen:?}");
 }
