@@ -33,11 +33,10 @@ const OFFSETS: &[(usize, usize)] = &[(0, 0), (0, 8), (0, 16), (8, 0), (16, 0), (
 const GOAL: f64 = 0.9;
 
 fn main() -> Result<ExitCode, MapError> {
-    // Cargo adds an argument of its own.
-    let rounds = std::env::args()
-        .skip(1)
-        .find_map(|text| text.parse().ok())
-        .unwrap_or(31);
+    // `cargo bench` says that it is one; `cargo test --benches` only wants to see it run.
+    let measured = std::env::args().any(|argument| argument == "--bench");
+    let rounds = std::env::args().skip(1).find_map(|text| text.parse().ok());
+    let rounds = rounds.unwrap_or(if measured { 31 } else { 1 });
     let most = SIZES[SIZES.len() - 1] + 4096;
     let shared = MapOptions::new().len(most).populate().map_anonymous()?;
     let private = || -> Result<PrivateMapping, MapError> {
@@ -78,7 +77,7 @@ fn main() -> Result<ExitCode, MapError> {
         }
     }
     println!("worst from 4 KiB on: {worst:.2}, goal {GOAL}");
-    Ok(if worst >= GOAL {
+    Ok(if worst >= GOAL || !measured {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -149,20 +148,23 @@ fn race(
     mut ours: impl FnMut() -> Result<(), MapError>,
     mut theirs: impl FnMut(),
 ) -> Result<Ratio, MapError> {
-    // A turn is long enough that neither reading the clock counts nor what the other turn left in the caches.
-    let repeats = ((16 << 20) / (len + 64)).clamp(2, 2000);
+    // A spurt is long enough that neither reading the clock counts nor what the other turn left in the caches. Of a turn's
+    // four spurts the fastest counts: on a busy machine a turn is often interrupted, but seldom in each of them.
+    let repeats = ((4 << 20) / (len + 64)).clamp(1, 500);
     let mut ratios = Vec::with_capacity(rounds);
     for round in 0..=rounds {
-        let mut times = [0.0; 2];
+        let mut times = [f64::INFINITY; 2];
         for turn in [round % 2, 1 - round % 2] {
-            let start = Instant::now();
-            for _ in 0..repeats {
-                match turn {
-                    0 => ours()?,
-                    _ => theirs(),
+            for _ in 0..4 {
+                let start = Instant::now();
+                for _ in 0..repeats {
+                    match turn {
+                        0 => ours()?,
+                        _ => theirs(),
+                    }
                 }
+                times[turn] = start.elapsed().as_secs_f64().min(times[turn]);
             }
-            times[turn] = start.elapsed().as_secs_f64();
         }
         // The first round warms the caches.
         if round > 0 {
