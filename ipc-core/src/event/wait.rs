@@ -10,7 +10,7 @@ use crate::memory::Memory;
 pub enum Wait {
     /// Poll and never sleep. Lowest latency; takes a whole CPU.
     Spin,
-    /// Poll for about as long as a wake-up costs here, which is measured, then sleep. Sleeps at once where the process has
+    /// Poll for about as long as a wake-up costs here, which is measured, then sleep. Sleeps at once where the machine has
     /// only one CPU.
     #[default]
     Adaptive,
@@ -95,7 +95,6 @@ pub fn wait_any<M: Memory, T, E>(
             if let Some(got) = attempt()? {
                 return Ok(done(Some(got), slept));
             }
-            budget::look_at_cpus();
             now = memory.now();
         }
         let over = deadline.is_some_and(|deadline| now >= deadline);
