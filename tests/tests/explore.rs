@@ -77,3 +77,10 @@ fn a_stray_child_of_a_recoverer_blocks_one_row() {
 fn mpmc() {
     prove("mpmc/");
 }
+
+/// Catches a message that is lost, torn, doubled or out of order, a position that passes a slot too early, a role taken
+/// from the living, and a side that sleeps for ever.
+#[test]
+fn spsc() {
+    prove("spsc/");
+}

@@ -30,6 +30,9 @@ pub(super) mod flag {
     pub(in super::super) const STRAY: u64 = 16;
 }
 
+/// The number of no actor: every sleep ends.
+pub(super) const EVERYBODY: u8 = u8::MAX;
+
 /// A choice of the scheduler, or of fate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
@@ -239,12 +242,12 @@ impl<'c, C: Case> Machine<'c, C> {
                 }
             }
         }
-        if self.options.timeouts == Timeouts::WhenStuck && into.is_empty() {
-            for (index, &process) in self.processes.iter().enumerate() {
-                if may_run(process) && Self::is_asleep(state, index) {
-                    into.push(Action::Timeout { actor: index as u8 });
-                }
-            }
+        let sleeps = |actor: usize| may_run(self.processes[actor]) && Self::is_asleep(state, actor);
+        if self.options.timeouts == Timeouts::WhenStuck
+            && into.is_empty()
+            && (0..self.processes.len()).any(sleeps)
+        {
+            into.push(Action::Timeout { actor: EVERYBODY });
         }
         let kills = state[BUDGETS] >> KILLS_AT & 0xff;
         let freezes = state[BUDGETS] >> FREEZES_AT & 0xff;
@@ -344,6 +347,16 @@ impl<'c, C: Case> Machine<'c, C> {
                         (Some(actor), process, What::FallsAsleep)
                     }
                 }
+            }
+            Action::Timeout { actor: EVERYBODY } => {
+                for actor in 0..self.processes.len() {
+                    let stopped = flag::DEAD | flag::FROZEN;
+                    let runs = Self::flags(state, self.processes[actor]) & stopped == 0;
+                    if runs && Self::is_asleep(state, actor) {
+                        self.end_sleep(into, actor, true);
+                    }
+                }
+                (None, 0, What::Timeout)
             }
             Action::Timeout { actor } => {
                 let actor = usize::from(actor);

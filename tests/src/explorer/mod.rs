@@ -182,7 +182,7 @@ pub enum Timeouts {
     /// Never: a lost wake-up is a sleep without end.
     #[default]
     Never,
-    /// When nothing else can happen.
+    /// When nothing else can happen, and then for all sleepers: slices are short, and none is left out for ever.
     WhenStuck,
     /// At any time.
     Always,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::Case;
-use super::machine::{Action, Machine};
+use super::machine::{Action, EVERYBODY, Machine};
 
 /// What an exploration found.
 #[derive(Debug)]
@@ -293,6 +293,9 @@ impl<'c, C: Case> Search<'c, C> {
                     "{:<12} {place:<20} {access}{found} {told}{mark}",
                     name(actor)
                 )
+            }
+            Action::Timeout { actor: EVERYBODY } => {
+                format!("every sleep ends by its timeout{mark}")
             }
             Action::Timeout { actor } => {
                 format!("{:<12} the sleep ends by its timeout{mark}", name(actor))

@@ -3,6 +3,7 @@
 pub mod event;
 pub mod mpmc;
 pub mod participant;
+pub mod spsc;
 
 use super::{Case, Report, explore};
 
@@ -44,6 +45,7 @@ impl Entry {
 pub fn all() -> Vec<Entry> {
     let mut all = event::entries();
     all.extend(participant::entries());
+    all.extend(spsc::entries());
     all.extend(mpmc::entries());
     all
 }
