@@ -283,6 +283,15 @@ pub fn within_limits(path: &Path) {
     }
 }
 
+/// A setting of the machine that gets its old value back when the test ends, however it ends.
+struct Restored(&'static str, String);
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        let _ = std::fs::write(self.0, &self.1);
+    }
+}
+
 #[test]
 fn f19_huge_pages_are_taken_if_there_are_enough() {
     // Catches a segment that is killed at its first touch because huge pages had only been promised.
@@ -310,6 +319,7 @@ fn f19_huge_pages_are_taken_if_there_are_enough() {
     if std::fs::write(COUNT, "4").is_err() {
         return skipped("only root sets huge pages aside");
     }
+    let _restored = Restored(COUNT, before);
     let set_aside = std::fs::read_to_string(COUNT).unwrap();
     let segment = options().create(Place::Memfd("huge".into()));
     let usable = set_aside.trim().parse::<u32>().unwrap() >= 2;
@@ -334,7 +344,6 @@ fn f19_huge_pages_are_taken_if_there_are_enough() {
             set_aside.trim()
         ));
     }
-    std::fs::write(COUNT, before).unwrap();
 }
 
 #[test]
