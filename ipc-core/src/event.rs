@@ -56,12 +56,14 @@
 //! bit stand for any number of sleepers, dead ones among them, and the stamp.
 
 mod budget;
+mod ready;
 mod wait;
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::compiler_fence;
 use std::time::Duration;
 
+pub use ready::{PATIENCE, Readiness, Slot};
 pub use wait::{Wait, Waited, wait_any, wait_until};
 
 use crate::memory::{Area, Memory, OutOfArea, Word32};
@@ -215,6 +217,12 @@ impl<M: Memory> Event<M> {
         }
     }
 
+    /// Whether a sleep announced so would not be one: somebody has woken the sleepers since.
+    fn has_changed(&self, prepared: Prepared) -> bool {
+        // ORDERING: Acquire pairs with the Release in `wake`.
+        (self.word.load(Acquire) ^ prepared.0) & STAMP != 0
+    }
+
     /// Promises not to sleep before the next `prepare`, which spares publishers their fence. Does nothing
     /// where there may be several waiters, or where the promise could never be withdrawn.
     pub fn start_streaming(&self) {
@@ -243,6 +251,12 @@ impl<M: Memory> Event<M> {
         // It can only fail for the successor of a waiter that could call it; his first sleep may then last a slice.
         self.word.memory().fence_everyone();
         word
+    }
+}
+
+impl Event<crate::Mapped> {
+    fn word_address(&self) -> *const std::sync::atomic::AtomicU32 {
+        self.word.address()
     }
 }
 

@@ -132,6 +132,14 @@ impl Mapped {
     }
 }
 
+impl crate::memory::Word32<Mapped> {
+    /// Its address, for the kernel; mapped for as long as the word lives.
+    pub(crate) fn address(&self) -> *const AtomicU32 {
+        // SAFETY: the view was checked when it was made.
+        unsafe { self.memory().word32(self.at) }
+    }
+}
+
 impl Area<Mapped> {
     /// The first byte of the area, which is mapped for as long as the area lives. Nobody may make a reference of it but to
     /// a type that others may change at any time.

@@ -380,7 +380,7 @@ impl<M: Memory> Area<M> {
 #[derive(Clone, Debug)]
 pub struct Word32<M> {
     memory: M,
-    at: usize,
+    pub(crate) at: usize,
 }
 
 impl<M: Memory> Word32<M> {

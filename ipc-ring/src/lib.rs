@@ -42,10 +42,13 @@ pub mod lanes;
 mod loan;
 pub mod mpmc;
 mod producer;
+pub mod ready;
 mod ring;
 pub mod role;
 pub mod side;
 pub mod spsc;
+#[cfg(feature = "futures")]
+pub mod stream;
 
 pub use consumer::Consumer;
 pub use error::{ClaimError, PopError, PushError};
