@@ -1,6 +1,8 @@
 //! What every kind of ring has in common: how it is created and opened, and how roles in it are claimed.
 
 use std::marker::PhantomData;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ipc_core::fork::Process;
 use ipc_core::participant::{Life, ParticipantId};
@@ -201,6 +203,9 @@ pub(crate) struct Claim {
     told: u64,
 }
 
+/// How long to wait for somebody else to clear up after a dead holder. It takes microseconds, unless he was stopped in it.
+const CLEARING_UP: Duration = Duration::from_millis(100);
+
 impl Claim {
     /// Takes part, without a role.
     pub(crate) fn participant(segment: &Segment) -> Result<Self, ClaimError> {
@@ -222,16 +227,27 @@ impl Claim {
         peer: impl Into<Option<&'a Role<Mapped>>>,
     ) -> Result<Self, ClaimError> {
         let mut claim = Self::participant(segment)?;
+        let patience = Instant::now() + CLEARING_UP;
         while let Err(holder) = role.claim(claim.me) {
             // Whoever clears up, and however the holder ended: if the word has changed, try again.
             segment.recover(holder);
-            if role.holder() == Holder::Present(holder) {
-                let holder = match segment.life(holder) {
-                    Life::Alive(who) => format!("process {}", who.pid),
-                    _ => holder.to_string(),
-                };
-                return Err(ClaimError::Taken { role: name, holder });
+            if role.holder() != Holder::Present(holder) {
+                continue;
             }
+            let holder = match segment.life(holder) {
+                Life::Alive(who) => format!("process {}", who.pid),
+                // Somebody else is clearing up after it.
+                _ if Instant::now() < patience => {
+                    thread::sleep(Duration::from_millis(1));
+                    continue;
+                }
+                Life::Dead(who) => format!(
+                    "process {}, which has died and is being cleared up after",
+                    who.pid
+                ),
+                Life::Free => format!("{holder}, which is not attached: the ring is damaged"),
+            };
+            return Err(ClaimError::Taken { role: name, holder });
         }
         claim.role = Some(role.clone());
         // What happened before we came is nothing to tell.
