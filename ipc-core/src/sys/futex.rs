@@ -20,6 +20,8 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, timeout: Duration) {
 
 /// Wakes up to `count` sleepers and tells how many.
 pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
+    // The kernel takes the number for a signed one, and wakes a single sleeper for a negative one.
+    let count = count.min(i32::MAX as u32);
     let woken = futex::wake(word, futex::Flags::empty(), count);
     woken.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX))
 }
@@ -64,5 +66,48 @@ pub(crate) fn wait_any(
     // Whatever ended it, the caller looks at the words again; only a call that did not wait at all must not end at once.
     if let Err(Errno::NOSYS | Errno::PERM) = waited {
         std::thread::sleep(timeout.min(SHORT));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use std::time::Instant;
+
+    #[test]
+    fn the_greatest_count_wakes_all() {
+        // Catches a count that the kernel takes for a negative number: it then wakes one of several sleepers.
+        let word = AtomicU32::new(0);
+        let (tell, told) = mpsc::channel();
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                let tell = tell.clone();
+                let word = &word;
+                scope.spawn(move || {
+                    tell.send(rustix::thread::gettid()).unwrap();
+                    wait(word, 0, Duration::from_secs(20));
+                });
+            }
+            let tasks: Vec<_> = told.iter().take(3).collect();
+            let asleep = |task: &rustix::thread::Pid| {
+                let path = format!("/proc/self/task/{task}/syscall");
+                std::fs::read_to_string(path).is_ok_and(|call| {
+                    // Asleep in the call, and not elsewhere: its first argument is the word.
+                    call.contains(&format!("{:#x}", &raw const word as usize))
+                })
+            };
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while !tasks.iter().all(asleep) && Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+            let woken = wake(&word, u32::MAX);
+            // So that nobody is left asleep when this fails.
+            word.store(1, std::sync::atomic::Ordering::SeqCst);
+            for _ in 0..3 {
+                wake(&word, 1);
+            }
+            assert_eq!(woken, 3);
+        });
     }
 }
