@@ -62,3 +62,14 @@ fn survivors_go_on_after_real_kills() {
         report.kills()
     );
 }
+
+/// Would catch a page that says of a death what the harness does not find.
+#[test]
+fn the_page_on_recovery_says_what_the_harness_checks() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/recovery.md");
+    let page = std::fs::read_to_string(path).expect("docs/recovery.md");
+    assert!(
+        page == ipc_tests::kill::recovery::page(),
+        "docs/recovery.md is out of date: cargo run -p ipc-tests --bin kill -- --recovery docs/recovery.md"
+    );
+}

@@ -2,6 +2,7 @@
 //!
 //! A victim is this program again, started by itself with the word `victim` in front.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -32,6 +33,9 @@ struct Arguments {
     /// Only cases whose name begins so, such as `spsc/push`.
     #[arg(long, default_value = "")]
     only: String,
+    /// Only write the page that says what each death leaves.
+    #[arg(long, value_name = "FILE")]
+    recovery: Option<PathBuf>,
     /// Seeds the samples. Drawn from the clock if not given.
     #[arg(long)]
     seed: Option<u64>,
@@ -60,6 +64,10 @@ fn main() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let arguments = Arguments::parse();
+    if let Some(page) = arguments.recovery {
+        std::fs::write(&page, ipc_tests::kill::recovery::page())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Some(reason) = tracer::obstacle() {
         println!("skipped: {reason}");
         return Ok(ExitCode::SUCCESS);

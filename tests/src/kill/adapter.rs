@@ -74,6 +74,9 @@ pub trait Adapter: Sync {
     /// Its name in reports.
     fn kind(&self) -> &'static str;
 
+    /// Who clears up after whom, and what callers are told, in a paragraph or two of Markdown.
+    fn account(&self) -> &'static str;
+
     /// Every operation in every interesting state.
     fn cases(&self) -> Vec<Case>;
 

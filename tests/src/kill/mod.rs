@@ -14,12 +14,14 @@
 //! | [`ground`] | what a victim works on, its copies, and which of its states are distinct |
 //! | [`modes`] | what is done with the states: inspect copies, kill, stop, pair, kill the recoverer |
 //! | [`report`] | what was counted and measured |
+//! | [`recovery`] | the page `docs/recovery.md` |
 
 pub mod adapter;
 pub mod adapters;
 pub mod ground;
 pub mod modes;
 pub mod parcel;
+pub mod recovery;
 pub mod report;
 pub mod sleeper;
 pub mod tracer;

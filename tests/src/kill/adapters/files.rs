@@ -19,6 +19,13 @@ impl Adapter for Files {
         "segment"
     }
 
+    fn account(&self) -> &'static str {
+        "A name never points at something half made. A creator that dies before its file has the name leaves nothing that \
+         anybody opens: the file has no name, or a temporary one, which the next creator of that name removes. Opening is \
+         told `NotFound` before and gets a whole segment after; nobody needs to repair anything. Who has a segment open \
+         goes on with it whatever happens to its name."
+    }
+
     fn cases(&self) -> Vec<Case> {
         let case = Case::new;
         vec![

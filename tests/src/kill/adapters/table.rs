@@ -1,9 +1,10 @@
 //! Joining a segment, leaving it, and clearing up after the dead.
 
+use std::os::fd::AsFd;
+
 use anyhow::{Context, Result, bail, ensure};
 use ipc_core::participant::Life;
 use ipc_core::segment::{Place, Segment, SegmentError, SegmentOptions};
-use std::os::fd::AsFd;
 
 use super::still::Still;
 use crate::kill::adapter::{Adapter, Case, Cast, Operation, Pair, Scene};
@@ -18,6 +19,13 @@ pub(super) struct Table;
 impl Adapter for Table {
     fn kind(&self) -> &'static str {
         "participants"
+    }
+
+    fn account(&self) -> &'static str {
+        "The row of a dead participant is cleared by the first who needs a row and finds none free, or by whoever calls \
+         `Segment::recover`; until then `Segment::life` says `Dead`. One who dies while joining has either not been there \
+         or is a dead participant; one who dies while leaving likewise. `TableFull` is told only when all who have rows \
+         live."
     }
 
     fn cases(&self) -> Vec<Case> {

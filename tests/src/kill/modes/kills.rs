@@ -134,8 +134,7 @@ fn kill_at(
     Ok((found, exact))
 }
 
-/// A new victim at point `n`. Where time or another process decides which way an operation takes, that may need several;
-/// if none comes by, one that has made as many steps will do, and the answer says so.
+/// A new victim at point `n`, in a new scene. The answer says whether it is the very point of the trace.
 pub(super) fn victim_at(
     context: Context<'_>,
     adapter: &dyn Adapter,
@@ -143,15 +142,24 @@ pub(super) fn victim_at(
     points: &[Point],
     n: usize,
 ) -> Result<(Box<dyn Scene>, Victim, bool)> {
-    let start = || {
+    reach(points, n, || {
         let mut scene = adapter.stage(case, Cast::Living).context("stage")?;
         let victim =
             context
                 .program
                 .start(adapter.kind(), case.operation, case.state, scene.ground())?;
         scene.poise()?;
-        Ok::<_, anyhow::Error>((scene, victim))
-    };
+        Ok((scene, victim))
+    })
+}
+
+/// Starts victims until one comes by point `n`. Where time or another process decides which way an operation takes, that
+/// may need several; if none comes by, one that has made as many steps will do, and the answer says so.
+pub(super) fn reach(
+    points: &[Point],
+    n: usize,
+    start: impl Fn() -> Result<(Box<dyn Scene>, Victim)>,
+) -> Result<(Box<dyn Scene>, Victim, bool)> {
     for _ in 0..5 {
         let (mut scene, mut victim) = start()?;
         match advance(&mut victim, scene.as_mut(), points, n) {

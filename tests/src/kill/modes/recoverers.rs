@@ -100,29 +100,35 @@ fn kill_recoverer(
     points: &[super::Point],
     n: usize,
 ) -> Result<()> {
-    let mut grave = Grave(remains.image.restore()?);
-    let mut victim =
-        context
+    let (scene, victim, exact) = kills::reach(points, n, || {
+        let grave = Grave(remains.image.restore()?);
+        let (operation, state) = (recover.operation, recover.state);
+        let victim = context
             .program
-            .start(adapter.kind(), recover.operation, recover.state, &grave.0)?;
-    kills::advance(&mut victim, &mut grave, points, n)?;
+            .start(adapter.kind(), operation, state, &grave.0)?;
+        Ok((Box::new(grave), victim))
+    })?;
+    if !exact {
+        context.report.went_another_way();
+    }
     victim.kill()?;
+    let grave = scene.ground();
     // The second recoverer: by itself for one half, on the way to what newcomers want for the other.
     if n.is_multiple_of(2) {
-        adapter.learn(&grave.0)?;
-        for id in grave.0.dead() {
+        adapter.learn(grave)?;
+        for id in grave.dead() {
             ensure!(
-                grave.0.segment().recover(id),
+                grave.segment().recover(id),
                 "{id} cannot be cleared up after"
             );
         }
-        let left = grave.0.dead();
+        let left = grave.dead();
         ensure!(
             left.is_empty(),
             "after the second recoverer {left:?} are left"
         );
     }
-    let found = adapter.inspect(case, &grave.0, &remains.ledger)?;
+    let found = adapter.inspect(case, grave, &remains.ledger)?;
     ensure!(
         found == remains.found,
         "survivors find `{found}` instead of `{}`",

@@ -21,6 +21,8 @@ pub(in crate::kill) enum Finish {
 pub(in crate::kill) trait Queue: Copy + Sync + 'static {
     /// Its name.
     const KIND: &'static str;
+    /// See [`Adapter::account`](crate::kill::adapter::Adapter::account).
+    const ACCOUNT: &'static str;
     /// Whether each role has one holder at a time.
     const EXCLUSIVE: bool;
     /// The capacity that gives room for four messages.
@@ -92,12 +94,13 @@ macro_rules! ring_functions {
 }
 
 macro_rules! typed {
-    ($name:ident, $module:ident, $exclusive:literal) => {
+    ($name:ident, $module:ident, $exclusive:literal, $account:expr) => {
         #[derive(Clone, Copy)]
         pub(in crate::kill) struct $name;
 
         impl Queue for $name {
             const KIND: &'static str = stringify!($module);
+            const ACCOUNT: &'static str = $account;
             const EXCLUSIVE: bool = $exclusive;
             const CAPACITY: usize = 4;
             type Ring = $module::Ring<Parcel>;
@@ -174,10 +177,23 @@ macro_rules! typed {
     };
 }
 
+/// Of rings whose two ends are roles.
+const ROLES: &str = "\
+What was not published or committed is as if it had never begun; nothing in the ring needs repair. The role of the dead \
+is free as soon as somebody asks for it, and the new holder goes on where the old one's commits end. The other side is \
+told `PeerDead` once for each death, and only when it has to wait: a consumer takes what is left first.";
+
+/// Of rings whose slots are claimed.
+const CLAIMS: &str = "\
+A place that was claimed and not published is skipped; a message that was taken and not committed comes back before all \
+others and says `is_redelivered`. Whoever the claim of the dead holds up clears up after it: a `pop` that is told \
+`Pending(owner)` and a `push` that finds the ring full look after 40 ms whether the owner lives. Nobody is told of a \
+death as such, since any other producer or consumer goes on in the dead one's place.";
+
 fn drop_parcel(_: Parcel) {}
 
-typed!(Spsc, spsc, true);
-typed!(Mpmc, mpmc, false);
+typed!(Spsc, spsc, true, ROLES);
+typed!(Mpmc, mpmc, false, CLAIMS);
 
 /// The byte ring, with records of the size of a parcel.
 #[derive(Clone, Copy)]
@@ -190,6 +206,7 @@ fn parcel(record: &[u8]) -> Result<Parcel, PopError> {
 
 impl Queue for Bytes {
     const KIND: &'static str = "bytes";
+    const ACCOUNT: &'static str = ROLES;
     const EXCLUSIVE: bool = true;
     // Each record has a header of 8 bytes.
     const CAPACITY: usize = 4 * (8 + size_of::<Parcel>());

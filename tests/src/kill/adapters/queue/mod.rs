@@ -45,6 +45,10 @@ impl<Q: Queue> Adapter for Of<Q> {
         Q::KIND
     }
 
+    fn account(&self) -> &'static str {
+        Q::ACCOUNT
+    }
+
     fn cases(&self) -> Vec<Case> {
         let mut cases = cases::common();
         cases.extend(if Q::EXCLUSIVE {

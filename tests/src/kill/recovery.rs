@@ -1,0 +1,65 @@
+//! The table in `docs/recovery.md`: what each death leaves, as the harness finds it.
+//!
+//! The rows are the cases of the adapters, so that the document says what is checked, and nothing else.
+
+use crate::kill::adapter::{self, Adapter};
+
+const HEAD: &str = "\
+# What a death leaves
+
+A process may be killed after any instruction. This page says, for every operation of every kind of object, what the
+others then find, who clears up, and what a caller is told.
+
+The tables are made from the list that the kill harness works through (`tests/src/kill/`), and a test holds them against
+it: `cargo test -p ipc-tests --test kill` looks at a copy of every distinct state of every operation below, and
+`cargo run --release -p ipc-tests --bin kill -- --mode all` kills at the instructions themselves. After a change,
+`cargo run -p ipc-tests --bin kill -- --recovery docs/recovery.md` writes this page anew.
+
+How to read a row: numbers are messages, oldest first; the victim pushes 100 and the numbers after it. What is left of an
+arrow is found if the kill comes before the instruction that publishes or commits, what is right of it afterwards. Where
+there is no arrow, the moment makes no difference. A message that is missing on the right of a `pop` was delivered: its
+consumer had committed it, and died with it in hand.
+
+Everywhere:
+
+* **Who notices.** The kernel frees the lock byte of a dead participant, whatever it was doing. Nobody is taken for dead
+  because it is slow or stopped: a stopped process keeps its byte, and nothing it holds is given away.
+* **Who clears up.** Whoever is in the way of a dead one's claim: a process that joins and finds no row free, one that
+  asks for a role the dead had, one that waits for a message or a place that the dead had claimed. Each of them looks at
+  least every 40 ms. `Segment::recover` does it at once, from any process, at any time.
+* **If that one dies as well**, nothing has changed but what it had already put right. The next one starts over.
+* **Sleepers.** Who is killed between publishing and waking leaves the sleeper to the end of its slice of 40 ms.
+";
+
+/// The whole page.
+pub fn page() -> String {
+    let mut page = HEAD.to_owned();
+    for adapter in adapter::all() {
+        section(&mut page, *adapter);
+    }
+    page
+}
+
+fn section(page: &mut String, adapter: &dyn Adapter) {
+    *page += &format!("\n## `{}`\n\n{}\n", adapter.kind(), adapter.account());
+    *page += "\n| operation | in the state | the others find |\n|---|---|---|\n";
+    for case in adapter.cases() {
+        let found = case.outcomes.join(" → ");
+        *page += &format!("| {} | {} | {found} |\n", case.operation, case.state);
+    }
+    let pairs = adapter.pairs();
+    if pairs.is_empty() {
+        return;
+    }
+    *page += "\nTwo at the same time, one or both of them killed in any state:\n";
+    *page += "\n| one | the other | in the state | the others find one of |\n|---|---|---|---|\n";
+    for pair in pairs {
+        let (first, second) = (&pair.first, &pair.second);
+        let found = pair.outcomes.join(", or ");
+        let line = format!(
+            "| {} | {} | {} | {found} |\n",
+            first.operation, second.operation, first.state
+        );
+        *page += &line;
+    }
+}
