@@ -33,6 +33,9 @@ struct Arguments {
     /// Only cases whose name begins so, such as `spsc/push`.
     #[arg(long, default_value = "")]
     only: String,
+    /// Begin no new case after so many minutes. What is left out then is listed.
+    #[arg(long, value_name = "MINUTES", default_value_t = 90)]
+    within: u64,
     /// Only write the page that says what each death leaves.
     #[arg(long, value_name = "FILE")]
     recovery: Option<PathBuf>,
@@ -100,7 +103,8 @@ fn main() -> Result<ExitCode> {
     }
     jobs.retain(|job| job.title().starts_with(&arguments.only));
     let begun = Instant::now();
-    run(context, &jobs);
+    let end = begun + Duration::from_secs(60 * arguments.within);
+    run(context, &jobs, end);
     print!("{}", report.show());
     println!("seed {seed}, {:.0?}", begun.elapsed());
     let violations = report.violations().len();
@@ -117,7 +121,7 @@ fn main() -> Result<ExitCode> {
 }
 
 /// Does all jobs, as many at a time as there are processors.
-fn run(context: Context<'_>, jobs: &[Job]) {
+fn run(context: Context<'_>, jobs: &[Job], end: Instant) {
     let style = "{elapsed_precise} {wide_bar} {pos}/{len} {msg}";
     let style =
         ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -129,6 +133,10 @@ fn run(context: Context<'_>, jobs: &[Job]) {
         for _ in 0..workers {
             scope.spawn(|| {
                 while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if Instant::now() > end {
+                        bar.suspend(|| println!("not run: {}, for lack of time", job.title()));
+                        continue;
+                    }
                     bar.set_message(format!("{} kills, {}", context.report.kills(), job.title()));
                     job.run(context);
                     bar.inc(1);

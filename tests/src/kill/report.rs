@@ -29,6 +29,7 @@ struct Inner {
     states: HashSet<(String, u64)>,
     checks: u64,
     other_ways: u64,
+    late: u64,
     violations: Vec<String>,
     recoveries: Vec<Duration>,
     until_recovered: Vec<Duration>,
@@ -73,6 +74,11 @@ impl Report {
     /// A victim did not come by the instruction it was to be killed at, and was killed after as many others.
     pub fn went_another_way(&self) {
         self.with(|inner| inner.other_ways += 1);
+    }
+
+    /// A sleeper was late; the kill is tried again.
+    pub fn was_late(&self) {
+        self.with(|inner| inner.late += 1);
     }
 
     /// Something that must not be.
@@ -147,6 +153,7 @@ impl Report {
                 "{} victims took another way than the first one, and were killed on it after as many instructions",
                 inner.other_ways
             ));
+            line(format!("{} times a sleeper was late, and was not when it was tried again", inner.late));
             let smallest = inner.counts.iter().filter(|(_, count)| count.kills > 0);
             if let Some(((case, mode), count)) = smallest.min_by_key(|(_, count)| count.kills) {
                 line(format!(

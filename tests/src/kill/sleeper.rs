@@ -19,6 +19,11 @@ use nix::unistd::gettid;
 /// How soon a sleeper must be back once what it waits for is there.
 pub const IN_TIME: Duration = Duration::from_millis(150);
 
+/// A sleeper did not come back in time: it was not woken, or the machine was busy.
+#[derive(Debug, thiserror::Error)]
+#[error("a sleeper is not back after {IN_TIME:?}")]
+pub struct TooLate;
+
 /// A thread that waits.
 #[derive(Debug)]
 pub struct Sleeper<T> {
@@ -63,10 +68,7 @@ impl<T: Send + 'static> Sleeper<T> {
             match self.result.recv_timeout(turn) {
                 Ok(result) => return Ok(result),
                 Err(RecvTimeoutError::Timeout) => {
-                    ensure!(
-                        Instant::now() < until,
-                        "a sleeper is not back after {IN_TIME:?}"
-                    );
+                    ensure!(Instant::now() < until, TooLate);
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(anyhow::anyhow!("a survivor panicked"));

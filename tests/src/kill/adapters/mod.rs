@@ -3,6 +3,7 @@
 mod files;
 mod queue;
 mod still;
+mod sync;
 mod table;
 
 use crate::kill::adapter::Adapter;
@@ -14,4 +15,10 @@ pub static ALL: &[&dyn Adapter] = &[
     &queue::Of(queue::Spsc),
     &queue::Of(queue::Mpmc),
     &queue::Of(queue::Bytes),
+    &sync::Sync::Mutex,
+    &sync::Sync::RwLock,
+    &sync::Sync::Semaphore,
+    &sync::Sync::Latest,
+    &sync::Sync::Once,
+    &sync::Sync::Sequence,
 ];
