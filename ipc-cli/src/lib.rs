@@ -6,7 +6,9 @@ mod child;
 mod consume;
 mod cpus;
 mod ended;
+mod generate;
 mod id;
+mod ls;
 mod pair;
 mod produce;
 mod rm;
@@ -16,13 +18,13 @@ mod stream;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use ended::Ended;
 
 /// Run, measure and inspect shared memory between processes.
 #[derive(Debug, Parser)]
-#[command(name = "ipc", version, max_term_width = 100, after_help = ended::EXIT_CODES)]
+#[command(name = "ipc", bin_name = "ipc", version, max_term_width = 100, after_help = ended::EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -34,7 +36,10 @@ enum Command {
     Produce(produce::Produce),
     Consume(consume::Consume),
     Id(id::Id),
+    Ls(ls::Ls),
     Rm(rm::Rm),
+    Completions(generate::Completions),
+    Man(generate::Man),
 }
 
 /// Runs the command with the arguments of this process.
@@ -44,7 +49,10 @@ pub fn main() -> ExitCode {
         Command::Produce(produce) => produce.run(),
         Command::Consume(consume) => consume.run(),
         Command::Id(id) => id.run(),
+        Command::Ls(ls) => ls.run(),
         Command::Rm(rm) => rm.run(),
+        Command::Completions(completions) => completions.run(Arguments::command()),
+        Command::Man(man) => man.run(Arguments::command()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -36,7 +36,7 @@ impl Rm {
     fn remove(&self, name: &str) -> Result<()> {
         if !self.force {
             // What cannot be opened, because it is damaged or of another version, is in nobody's use that we know of.
-            if let Ok(segment) = Segment::open(name) {
+            if let Ok(segment) = Segment::open_read_only(name) {
                 let alive = segment
                     .participants()
                     .find_map(|id| match segment.life(id) {

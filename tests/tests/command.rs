@@ -1,0 +1,157 @@
+//! The command line itself, and the commands that only look.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use ipc_tests::room::{Done, Room, Running, eventually, run};
+use rustix::process::Signal;
+use serde_json::Value;
+
+const SUBCOMMANDS: [&str; 7] = [
+    "pair",
+    "produce",
+    "consume",
+    "ls",
+    "rm",
+    "completions",
+    "man",
+];
+
+fn ipc(room: &Room, arguments: &[&str]) -> Command {
+    room.command(env!("CARGO_BIN_EXE_ipc-under-test"), arguments)
+}
+
+fn text(done: &Done) -> String {
+    assert_eq!((done.code, &*done.err), (Some(0), ""));
+    String::from_utf8(done.out.clone()).expect("text")
+}
+
+fn segments(room: &Room) -> Vec<Value> {
+    let listed = text(&run(&mut ipc(room, &["ls", "--json"])));
+    let object: Value = serde_json::from_str(&listed).expect("one JSON object");
+    assert_eq!(object["schema_version"], 1);
+    assert_eq!(object["directory"], *room.path().to_string_lossy());
+    object["segments"].as_array().expect("a list").clone()
+}
+
+// Would catch a help that is an error, a mistake that is none, and exit codes that scripts cannot rely on.
+#[test]
+fn help_and_mistakes_have_their_exit_codes() {
+    let room = Room::new();
+    for name in SUBCOMMANDS {
+        let help = text(&run(&mut ipc(&room, &[name, "--help"])));
+        assert!(help.contains(&format!("Usage: ipc {name}")), "{help}");
+    }
+    let help = text(&run(&mut ipc(&room, &["--help"])));
+    assert!(
+        help.contains("Exit codes: 0 done, 1 failed, 2 usage"),
+        "{help}"
+    );
+    for mistake in [
+        &[][..],
+        &["no-such-command"],
+        &["pair", "--no-such-option"],
+        &["rm"],
+    ] {
+        let done = run(&mut ipc(&room, mistake));
+        assert_eq!(done.code, Some(2), "{mistake:?}");
+        assert!(done.err.contains("Usage: ipc"), "{}", done.err);
+    }
+}
+
+// Would catch a segment that is not seen, a process taken for dead or alive that is not, and a look that changes
+// or trips over what it looks at.
+#[test]
+fn ls_tells_what_there_is_and_who_uses_it() {
+    let room = Room::new();
+    assert_eq!(segments(&room), [] as [Value; 0]);
+    let mut producer = Running::start(ipc(&room, &["produce", "x"]).stdin(Stdio::piped()));
+    eventually("a producer", || {
+        segments(&room)
+            .first()
+            .is_some_and(|x| x["state"] == "in-use")
+    });
+    fs::write(room.path().join("note"), [b'a'; 8192]).expect("a file");
+    fs::write(room.path().join(".hidden"), b"").expect("a file");
+
+    let listed = segments(&room);
+    assert_eq!(listed.len(), 2);
+    let (note, x) = (&listed[0], &listed[1]);
+    assert_eq!(
+        (&note["name"], &note["state"]),
+        (&"note".into(), &"broken".into())
+    );
+    assert!(
+        note["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("not a segment"))
+    );
+    assert_eq!((&x["name"], &x["kinds"][0]), (&"x".into(), &"spsc".into()));
+    assert_eq!(x["processes"][0], producer.pid());
+    assert_eq!(
+        x["bytes"],
+        fs::metadata(room.path().join("x")).expect("a file").len()
+    );
+
+    let table = text(&run(&mut ipc(&room, &["ls"])));
+    let line = format!("x     spsc  1.02 MiB  in use  {}", producer.pid());
+    assert!(table.lines().any(|found| found == line), "{table}");
+
+    let pid = producer.pid();
+    producer.signal(Signal::KILL);
+    assert_eq!(producer.end().code, None);
+    let x = &segments(&room)[1];
+    assert_eq!((&x["state"], &x["dead"][0]), (&"stale".into(), &pid.into()));
+    assert_eq!(run(&mut ipc(&room, &["rm", "x"])).code, Some(0));
+    assert_eq!(
+        fs::read(room.path().join("note")).expect("it is there"),
+        [b'a'; 8192]
+    );
+    assert_eq!(room.names(), [".hidden", "note"]);
+}
+
+// Would catch a directory that is made by looking at it.
+#[test]
+fn ls_makes_nothing() {
+    let room = Room::new();
+    let done = run(ipc(&room, &["ls"]).env("IPC_DIR", room.path().join("not-there")));
+    assert_eq!(text(&done), "NAME  KIND  SIZE  STATE  PROCESSES\n");
+    assert!(room.names().is_empty());
+}
+
+// Would catch a script that its shell cannot read, and a subcommand that is missing in it.
+#[test]
+fn completions_are_scripts_of_their_shell() {
+    let room = Room::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = text(&run(&mut ipc(&room, &["completions", shell])));
+        for name in SUBCOMMANDS {
+            assert!(script.contains(name), "{shell}: {name} is missing");
+        }
+        let path = room.path().join(shell);
+        fs::write(&path, script).expect("a file");
+        match Command::new(shell).arg("-n").arg(&path).output() {
+            Ok(checked) => assert!(checked.status.success(), "{checked:?}"),
+            Err(error) => println!("skipped: {shell} is not here to check its script: {error}"),
+        }
+    }
+}
+
+// Would catch a command without a man page, and a page of another command.
+#[test]
+fn every_command_has_a_man_page() {
+    let room = Room::new();
+    let page = text(&run(&mut ipc(&room, &["man"])));
+    assert!(page.contains(".TH ipc 1"), "{page}");
+    for name in SUBCOMMANDS {
+        assert!(
+            page.contains(&format!("ipc\\-{name}(1)")),
+            "{name} is missing: {page}"
+        );
+        let page = text(&run(&mut ipc(&room, &["man", name])));
+        assert!(page.contains(&format!(".TH ipc-{name} 1")), "{page}");
+    }
+    let done = run(&mut ipc(&room, &["man", "nothing"]));
+    assert_eq!(done.code, Some(1));
+    assert!(done.err.contains("there is no subcommand \"nothing\""));
+}
