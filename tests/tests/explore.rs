@@ -84,3 +84,15 @@ fn mpmc() {
 fn spsc() {
     prove("spsc/");
 }
+
+/// Catches a lock that two hold, one that is free while everybody who wants it sleeps, and a death that is not told.
+#[test]
+fn locks() {
+    prove("lock/");
+}
+
+/// Catches a value that is torn, one that goes back, and one that a dead writer hides.
+#[test]
+fn latest() {
+    prove("latest/");
+}

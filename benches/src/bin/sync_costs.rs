@@ -16,7 +16,8 @@ use ipc_core::segment::{ObjectSpec, Place, SegmentOptions};
 use ipc_core::sync::{Attach, Latest, Mutex};
 use rustix::thread::{CpuSet, futex, sched_setaffinity};
 
-const ROUNDS: usize = 41;
+/// Many and short, so that what else the machine does hits few of them.
+const ROUNDS: usize = 401;
 
 fn main() -> Result<()> {
     println!(
@@ -60,7 +61,7 @@ fn pin(cpu: usize) {
 
 /// Pings and pongs between two threads that sleep after each.
 fn wake_up() -> Result<()> {
-    const TURNS: u32 = 200;
+    const TURNS: u32 = 20;
     let spec = ObjectSpec {
         kind: *b"bench\0\0\0",
         version: 1,
@@ -141,7 +142,7 @@ fn ping_pong(
 
 /// A lock that nobody else wants.
 fn lock() -> Result<()> {
-    const TIMES: u32 = 50_000;
+    const TIMES: u32 = 5_000;
     let mutex = Mutex::<u64>::create(Place::Anonymous, ())?;
     let word = AtomicU32::new(0);
     let ours = || {
@@ -165,7 +166,7 @@ fn lock() -> Result<()> {
 
 /// A value that does not change.
 fn register() -> Result<()> {
-    const TIMES: u32 = 50_000;
+    const TIMES: u32 = 5_000;
     let latest = Latest::<[u64; 7]>::create(Place::Anonymous, ())?;
     latest.set(&[7; 7])?;
     let source: [AtomicU64; 7] = [const { AtomicU64::new(7) }; 7];

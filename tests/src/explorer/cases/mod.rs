@@ -4,6 +4,7 @@ pub mod event;
 pub mod mpmc;
 pub mod participant;
 pub mod spsc;
+pub mod sync;
 
 use super::{Case, Report, explore};
 
@@ -47,5 +48,6 @@ pub fn all() -> Vec<Entry> {
     all.extend(participant::entries());
     all.extend(spsc::entries());
     all.extend(mpmc::entries());
+    all.extend(sync::entries());
     all
 }
