@@ -83,7 +83,7 @@ fn main() -> anyhow::Result<()> {
                 match unsafe { fork() }? {
                     ForkResult::Child => {
                         let refused = matches!(open()?.participant(), Err(SegmentError::Forked));
-                        segment = None;
+                        drop(segment.take());
                         std::process::exit(if refused { 0 } else { 1 })
                     }
                     ForkResult::Parent { child } => match waitpid(child, None)? {
