@@ -3,10 +3,7 @@
 //! A mapped file with holes takes its blocks when a store touches them; when the file system is full by then, the store
 //! raises SIGBUS. So whatever a segment or a growing file will hold is allocated when it is made.
 
-use std::{
-    io,
-    os::fd::{AsFd, BorrowedFd},
-};
+use std::{io, os::fd::AsFd};
 
 use rustix::{
     fs::{FallocateFlags, fallocate, fstat, fstatvfs, ftruncate},
@@ -55,7 +52,10 @@ pub(crate) fn reserve(file: &impl AsFd, len: u64, path: &str) -> Result<(), MapE
         });
     }
     let before = fstat(file).map_err(|error| os("fstat", error))?.st_size as u64;
-    allocate(file, len).map_err(|error| {
+    let filled = allocate(len, |offset, len| {
+        fallocate(file, FallocateFlags::empty(), offset, len)
+    });
+    filled.map_err(|error| {
         if fstat(file).is_ok_and(|now| now.st_size as u64 > before) {
             // What was added is taken back; failing at that too would change nothing about the error.
             let _ = ftruncate(file, before);
@@ -76,11 +76,14 @@ pub(crate) fn reserve(file: &impl AsFd, len: u64, path: &str) -> Result<(), MapE
     })
 }
 
-/// Allocates the first `len` bytes. On tmpfs a signal undoes the whole call, so an interrupted one is tried in halves.
-fn allocate(file: BorrowedFd<'_>, len: u64) -> Result<(), Errno> {
+/// Allocates the first `len` bytes by `call`, which takes an offset and a length.
+///
+/// A signal may interrupt a call, and on tmpfs what an interrupted call did is undone. So what is interrupted is tried again
+/// in halves, and what is done stays done.
+fn allocate(len: u64, mut call: impl FnMut(u64, u64) -> Result<(), Errno>) -> Result<(), Errno> {
     let (mut done, mut piece) = (0, len);
     while done < len {
-        match fallocate(file, FallocateFlags::empty(), done, piece.min(len - done)) {
+        match call(done, piece.min(len - done)) {
             Ok(()) => done += piece.min(len - done),
             Err(Errno::INTR) => piece = (piece / 2).max(SMALLEST),
             Err(error) => return Err(error),
@@ -95,5 +98,36 @@ pub(super) fn os(call: &'static str, file: &str, source: impl Into<io::Error>) -
         call,
         what: file.into(),
         source: source.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interrupted_calls_come_to_an_end() {
+        // Catches a loop that begins anew at each signal, as on tmpfs of older kernels, and a gap between two pieces.
+        let len = 100 << 20;
+        let (mut end, mut calls) = (0, 0);
+        let done = allocate(len, |offset, len| {
+            calls += 1;
+            if len > 3 << 20 || calls % 3 == 0 {
+                return Err(Errno::INTR);
+            }
+            assert_eq!(offset, end, "a piece begins where the one before ended");
+            end += len;
+            Ok(())
+        });
+        assert_eq!((done, end), (Ok(()), len));
+    }
+
+    #[test]
+    fn other_errors_end_it() {
+        // Catches an error that is taken for a signal: the loop would not end.
+        assert_eq!(
+            allocate(1 << 20, |_, _| Err(Errno::NOSPC)),
+            Err(Errno::NOSPC)
+        );
     }
 }

@@ -61,6 +61,7 @@ fn run(arguments: &[&str]) -> Result<(), Box<dyn std::error::Error>> {
         ["address-limit", bytes] => address_limit(bytes.parse()?),
         ["chain", kind, path] => chain(kind, path),
         ["all-locked"] => all_locked(),
+        ["signal-storm", bytes] => signal_storm(bytes.parse()?),
         ["resident", path] => resident(path),
         ["after-exec", descriptor] => after_exec(descriptor.parse()?),
         _ => Err(format!("no such action: {arguments:?}").into()),
@@ -381,6 +382,39 @@ fn fill(path: &str, bytes: usize) -> Result<(), Box<dyn std::error::Error>> {
         Err(MapError::CutShort { .. }) => println!("no space for a hole"),
         other => return Err(format!("{other:?}").into()),
     }
+    Ok(())
+}
+
+extern "C" fn count(_: i32) {
+    CALLS.fetch_add(1, SeqCst);
+}
+
+/// Reserves memory while a timer interrupts every system call.
+fn signal_storm(bytes: usize) -> Result<(), Box<dyn std::error::Error>> {
+    let action = SigAction::new(
+        SigHandler::Handler(count),
+        SaFlags::empty(),
+        SigSet::empty(),
+    );
+    // SAFETY: the handler only counts.
+    unsafe { sigaction(Signal::SIGALRM, &action) }?;
+    let each = nix::libc::timeval {
+        tv_sec: 0,
+        tv_usec: 100,
+    };
+    let timer = nix::libc::itimerval {
+        it_interval: each,
+        it_value: each,
+    };
+    // SAFETY: the structure is live, and nothing is asked back.
+    unsafe { nix::libc::setitimer(nix::libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
+    let mapping = MapOptions::new().len(bytes).map_memfd("interrupted")?;
+    assert!(
+        CALLS.load(SeqCst) > 0,
+        "no signal came: there was nothing to survive"
+    );
+    let blocks = rustix::fs::fstat(mapping.file().expect("it is kept"))?.st_blocks;
+    println!("reserved: {}", blocks * 512 >= bytes as i64);
     Ok(())
 }
 

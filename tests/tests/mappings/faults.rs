@@ -163,6 +163,31 @@ fn many_mappings_are_watched_and_forgotten() {
 }
 
 #[test]
+fn ranges_come_and_go_while_others_fault() {
+    // Catches a handler that sees half of a range that changes, and so takes a fault for somebody else's, or for nobody's.
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let (_dir, path) = file_of(b"");
+                let file = open(&path);
+                for round in 0..2000 {
+                    file.set_len(8192).unwrap();
+                    let whole = MapOptions::new().len(4096).map_file(&file).unwrap();
+                    let cut = MapOptions::new().offset(4096).map_file(&file).unwrap();
+                    file.set_len(4096).unwrap();
+                    let touched = cut.write_at(round, &[1]);
+                    assert!(
+                        matches!(touched, Err(MapError::CutShort { .. })),
+                        "{touched:?}"
+                    );
+                    whole.write_at(round, &[1]).unwrap();
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn populating_a_cut_file_is_an_error() {
     // Catches the EFAULT of the kernel passed on bare; no signal comes of this call at all.
     let (_dir, path) = file_of(&[7; 8192]);
