@@ -207,3 +207,68 @@ fn what_cannot_be_is_refused() {
         assert!(room.names().is_empty());
     }
 }
+
+// Would catch a pair that polls for a peer that cannot run meanwhile, and a hop that is measured between no two CPUs.
+#[test]
+fn one_cpu_is_enough() {
+    let room = Room::new();
+    let allowed = rustix::thread::sched_getaffinity(None).expect("the kernel tells");
+    let first = (0..1024).find(|&cpu| allowed.is_set(cpu)).expect("a CPU");
+    let ipc = env!("CARGO_BIN_EXE_ipc-under-test");
+    let arguments = [
+        "-c",
+        &first.to_string(),
+        ipc,
+        "pair",
+        "--json",
+        "--messages",
+        "20000",
+    ];
+    let mut command = room.command("taskset", arguments);
+    let done = match command.args(["--round-trips", "200"]).output() {
+        Ok(output) => Done::from(output),
+        Err(error) => return println!("skipped: taskset is not here: {error}"),
+    };
+    let report = json(&done);
+    assert_eq!(report["verified"], true);
+    assert_eq!(
+        (&report["cpus"], &report["hop_ns"]),
+        (&Value::Null, &Value::Null)
+    );
+    assert!(report["latency_ns"]["p50"].as_f64() > Some(0.0));
+}
+
+// Would catch a bar where nobody sees it, none where somebody does, and figures that go to the same place.
+#[test]
+fn a_terminal_gets_a_progress_bar() {
+    let room = Room::new();
+    let done = run(&mut pair(&room, &["--messages", "1000"]));
+    assert_eq!(done.err, "", "nobody sees a bar here");
+    let report = String::from_utf8(done.out).expect("text");
+    for line in [
+        "spsc ring",
+        "messages  1,000 in",
+        "rate ",
+        "latency ",
+        "bare hop",
+    ] {
+        assert!(
+            report.lines().any(|found| found.starts_with(line)),
+            "{line}: {report}"
+        );
+    }
+    let line = r#""$IPC" pair --seconds 0.3 --round-trips 500 > "$IPC_DIR/out""#;
+    let mut command = room.command("script", ["-qec", line, "/dev/null"]);
+    let ipc = env!("CARGO_BIN_EXE_ipc-under-test");
+    let done = match command.env("IPC", ipc).env("TERM", "xterm").output() {
+        Ok(output) => Done::from(output),
+        Err(error) => return println!("skipped: script is not here to make a terminal: {error}"),
+    };
+    let seen = String::from_utf8_lossy(&done.out);
+    assert!(
+        seen.contains('\u{2588}') && seen.contains(" messages"),
+        "{seen:?}"
+    );
+    let report = std::fs::read_to_string(room.path().join("out")).expect("the report");
+    assert!(report.starts_with("spsc ring") && !report.contains('\u{1b}'));
+}
