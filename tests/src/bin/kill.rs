@@ -12,6 +12,7 @@ use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use ipc_tests::kill::modes::{self, Context, Job};
 use ipc_tests::kill::report::Report;
+use ipc_tests::kill::soak;
 use ipc_tests::kill::tracer::{self, Program};
 use ipc_tests::kill::victim;
 
@@ -33,6 +34,9 @@ struct Arguments {
     /// Only cases whose name begins so, such as `spsc/push`.
     #[arg(long, default_value = "")]
     only: String,
+    /// Instead of single steps, kill producers and consumers that run at full speed, for so many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    soak: Option<u64>,
     /// Begin no new case after so many minutes. What is left out then is listed.
     #[arg(long, value_name = "MINUTES", default_value_t = 90)]
     within: u64,
@@ -66,6 +70,10 @@ fn main() -> Result<ExitCode> {
         victim::main(&arguments[1..])?;
         return Ok(ExitCode::SUCCESS);
     }
+    if arguments.first().is_some_and(|first| first == "soaker") {
+        soak::worker(&arguments[1..])?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let arguments = Arguments::parse();
     if let Some(page) = arguments.recovery {
         std::fs::write(&page, ipc_tests::kill::recovery::page())?;
@@ -81,6 +89,14 @@ fn main() -> Result<ExitCode> {
     });
     println!("seed {seed}");
     let program = Program(std::env::current_exe().context("find this program")?);
+    if let Some(seconds) = arguments.soak {
+        let soaked = soak::soak(&program, seed, Duration::from_secs(seconds))?;
+        println!(
+            "seed {seed}: {} kills, {} messages delivered, none twice, {} taken along by the dead",
+            soaked.kills, soaked.delivered, soaked.taken_along
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
     let report = Report::default();
     let context = Context {
         program: &program,

@@ -13,6 +13,7 @@
 //! | [`tracer`] | a victim under ptrace |
 //! | [`ground`] | what a victim works on, its copies, and which of its states are distinct |
 //! | [`modes`] | what is done with the states: inspect copies, kill, stop, pair, kill the recoverer |
+//! | [`soak`] | random kills of processes that run at full speed |
 //! | [`report`] | what was counted and measured |
 //! | [`recovery`] | the page `docs/recovery.md` |
 
@@ -24,5 +25,6 @@ pub mod parcel;
 pub mod recovery;
 pub mod report;
 pub mod sleeper;
+pub mod soak;
 pub mod tracer;
 pub mod victim;
