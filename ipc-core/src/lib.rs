@@ -1,4 +1,40 @@
-//! Shared memory between processes on Linux.
+//! Shared memory between processes on Linux: what lies under every ring, and what needs no ring.
+//!
+//! # Which one do I want?
+//!
+//! | I want to | use |
+//! |---|---|
+//! | pass messages from process to process | the crate `ipc-ring` |
+//! | share a struct of counters and flags | [`region::Region`] |
+//! | share a value under a lock, or only the newest value | [`sync::Mutex`], [`sync::Latest`] |
+//! | draw ids that never repeat | [`ids`] |
+//! | keep several such objects under one name | [`segment::SegmentOptions`] |
+//! | map a file, or plain memory, myself | [`Mapping`] |
+//!
+//! ```
+//! use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+//!
+//! use ipc_core::region::Region;
+//! use ipc_core::segment::Segment;
+//! use ipc_core::{Layout, Shared};
+//!
+//! #[derive(Layout, Shared)]
+//! #[repr(C)]
+//! struct Served {
+//!     requests: AtomicU64,
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let name = &format!("doc-served-{}", std::process::id());
+//! // Any number of processes, started in any order: one creates it, the others open it.
+//! let served = Region::<Served>::open_or_create(name)?;
+//! served.requests.fetch_add(1, Relaxed);
+//!
+//! // The name stays until somebody removes it. What has it open goes on.
+//! Segment::unlink(name)?;
+//! assert_eq!(served.requests.load(Relaxed), 1);
+//! # Ok(()) }
+//! ```
 
 // So that what the derive macros write compiles in this crate too.
 extern crate self as ipc_core;
