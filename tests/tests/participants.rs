@@ -323,9 +323,27 @@ fn f04_a_stopped_process_is_alive() {
     }
     peer.signal(Signal::SIGCONT);
     assert_eq!(ask(&mut peer, "pid"), peer.pid().to_string());
-    println!(
-        "skipped: F41, a process in uninterruptible sleep, cannot be had on demand; to the kernel it is as alive as this one"
-    );
+}
+
+#[test]
+fn f41_a_process_in_uninterruptible_sleep_is_alive() {
+    // Would catch a proof of death by silence: such a process answers nothing, and may go on.
+    let stage = Stage::new(&options());
+    let mut peer = stage.peer();
+    let id = join(&mut peer);
+    assert_eq!(ask(&mut peer, "stick"), "stuck");
+    let pid = peer.pid();
+    let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("runs");
+    eventually("it is in uninterruptible sleep", || {
+        state().contains(") D ")
+    });
+    let end = Instant::now() + Duration::from_millis(200);
+    while Instant::now() < end {
+        assert!(stage.is_alive(id));
+        assert!(!stage.segment.recover(id));
+    }
+    peer.kill();
+    stage.dies_in_time(id);
 }
 
 #[test]

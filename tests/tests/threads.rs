@@ -1,16 +1,18 @@
-//! The rings between threads of one process, where race detectors can see both sides.
+//! The rings and locks between threads of one process, where race detectors can see both sides.
 //!
 //! `tests/tsan.sh` runs this suite under ThreadSanitizer, with payloads copied by plain loads and stores: a payload that is
 //! touched without being owned is a data race that it reports. The detector cannot see into the standard library, and so
 //! not into the test harness, nor that memory has been unmapped: each case is a process of its own.
 
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 
 use ipc_core::event::Wait;
 use ipc_core::ids::Ids;
 use ipc_core::segment::Place;
+use ipc_core::sync::{Attach as _, Mutex, RwLock};
 use ipc_ring::{PopError, Ring as _, bytes, mpmc, spsc};
 
 /// Messages per producer; fewer than would tire a race detector.
@@ -151,13 +153,66 @@ fn ids(_: Wait) -> Vec<JoinHandle<()>> {
     vec![check]
 }
 
+// A lock that two threads have at a time, or whose next holder does not see what the last one did.
+fn mutex(wait: Wait) -> Vec<JoinHandle<()>> {
+    let mut mutex = Mutex::<[u64; 4]>::create(Place::Anonymous, ()).unwrap();
+    mutex.set_wait(wait);
+    mutex.lock().unwrap().set(&message(0));
+    let mutex = Arc::new(mutex);
+    let work = |mutex: Arc<Mutex<[u64; 4]>>| {
+        for _ in 0..MESSAGES {
+            let mut guard = mutex.lock().unwrap();
+            let [number, ..] = guard.get();
+            assert_eq!(guard.get(), message(number));
+            guard.set(&message(number + 1));
+        }
+    };
+    let workers = [(); 3].map(|()| {
+        let mutex = mutex.clone();
+        thread::spawn(move || work(mutex))
+    });
+    let check = thread::spawn(move || {
+        workers
+            .into_iter()
+            .for_each(|worker| worker.join().unwrap());
+        assert_eq!(mutex.lock().unwrap().get(), message(3 * MESSAGES));
+    });
+    vec![check]
+}
+
+// A reader that is in with a writer.
+fn rwlock(wait: Wait) -> Vec<JoinHandle<()>> {
+    let mut lock = RwLock::<[u64; 4]>::create(Place::Anonymous, 64).unwrap();
+    lock.set_wait(wait);
+    lock.write().unwrap().set(&message(0));
+    let lock = Arc::new(lock);
+    let spawn = |every: u64| {
+        let lock = lock.clone();
+        thread::spawn(move || {
+            for turn in 1..MESSAGES / 4 {
+                if turn % every == 0 {
+                    let mut guard = lock.write().unwrap();
+                    let [number, ..] = guard.get();
+                    guard.set(&message(number + 1));
+                } else {
+                    let value = lock.read().unwrap().get();
+                    assert_eq!(value, message(value[0]));
+                }
+            }
+        })
+    };
+    vec![spawn(2), spawn(5), spawn(50)]
+}
+
 type Case = (&'static str, fn(Wait) -> Vec<JoinHandle<()>>);
 
-const CASES: [Case; 4] = [
+const CASES: [Case; 6] = [
     ("spsc", spsc),
     ("bytes", bytes),
     ("mpmc", mpmc),
     ("ids", ids),
+    ("mutex", mutex),
+    ("rwlock", rwlock),
 ];
 
 const WAITS: [(&str, Wait); 3] = [

@@ -116,6 +116,18 @@ fn main() -> anyhow::Result<()> {
             }
             // Works for so long while a signal interrupts it every 50 microseconds.
             ["soak", path, millis] => soak(path, Duration::from_millis(millis.parse()?))?,
+            // Waits for a forked child as `vfork` does, in uninterruptible sleep, until it is killed.
+            ["stick"] => {
+                println!("stuck");
+                let flags = nix::libc::CLONE_VFORK | nix::libc::SIGCHLD;
+                // SAFETY: as the head of this file says; the child has memory of its own.
+                let child = unsafe { nix::libc::syscall(nix::libc::SYS_clone, flags, 0, 0, 0, 0) };
+                if child == 0 {
+                    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+                    sleep_for_ever()
+                }
+                "free".to_owned()
+            }
             // Sleeps on an event for ever, whatever is published.
             ["sleep", name] => {
                 let object = open()?.object(name)?;
