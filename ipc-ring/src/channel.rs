@@ -225,12 +225,12 @@ struct Sink<'r, 'p> {
 impl Sink<'_, '_> {
     #[inline]
     fn take(&mut self, bytes: &[u8]) {
-        if let Some(record) = &mut self.record {
-            if bytes.len() <= record.len().saturating_sub(self.len) {
-                record.write_at(self.len, bytes);
-            }
+        let end = self.len.saturating_add(bytes.len());
+        match &mut self.record {
+            Some(record) if end <= record.len() => record.write_at(self.len, bytes),
+            _ => {}
         }
-        self.len = self.len.saturating_add(bytes.len());
+        self.len = end;
     }
 }
 

@@ -28,8 +28,12 @@ impl<M: Serialize + DeserializeOwned, const LIMIT: usize> Codec<M> for Bincode<L
     #[inline]
     fn encode(value: &M, sink: impl FnMut(&[u8])) -> Result<(), CodecError> {
         let sink = Sink { sink, left: LIMIT };
-        bincode::serde::encode_into_writer(value, sink, config::<LIMIT>())?;
-        Ok(())
+        match bincode::serde::encode_into_writer(value, sink, config::<LIMIT>()) {
+            Ok(()) => Ok(()),
+            // Bincode words this one as its own source code.
+            Err(EncodeError::Other(why)) => Err(why.into()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     #[inline]
