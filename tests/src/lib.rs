@@ -5,6 +5,8 @@ pub mod child;
 pub mod counted;
 pub mod explorer;
 pub mod kill;
+#[cfg(loom)]
+pub mod loom_memory;
 pub mod peers;
 pub mod powercut;
 pub mod room;

@@ -1,0 +1,9 @@
+#!/bin/sh
+# Checks the algorithms on weak memory: every execution of a few threads that the C11 memory model allows, up to a bound on
+# preemptions. Arguments go to the test program, such as the name of a model.
+set -eu
+cd "$(dirname "$0")/.."
+export RUSTFLAGS="${RUSTFLAGS:-} --cfg loom"
+export CARGO_TARGET_DIR="${LOOM_TARGET_DIR:-target/loom}"
+export LOOM_MAX_PREEMPTIONS="${LOOM_MAX_PREEMPTIONS:-2}"
+exec cargo test --release -p ipc-tests --test loom -- --nocapture "$@"
