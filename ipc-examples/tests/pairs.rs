@@ -14,7 +14,7 @@ struct Pair {
     took: &'static str,
 }
 
-const PAIRS: [Pair; 3] = [
+const PAIRS: [Pair; 6] = [
     Pair {
         producer: env!("CARGO_BIN_EXE_spsc_producer"),
         consumer: env!("CARGO_BIN_EXE_spsc_consumer"),
@@ -32,6 +32,24 @@ const PAIRS: [Pair; 3] = [
         consumer: env!("CARGO_BIN_EXE_broadcast_consumer"),
         sent: "producer: published 1000000 prices\n",
         took: "consumer: followed 1000000 prices, the last is 100.99\n",
+    },
+    Pair {
+        producer: env!("CARGO_BIN_EXE_bytes_producer"),
+        consumer: env!("CARGO_BIN_EXE_bytes_consumer"),
+        sent: "producer: sent 300000 lines\n",
+        took: "consumer: took 300000 lines, 2250000 times x\n",
+    },
+    Pair {
+        producer: env!("CARGO_BIN_EXE_lanes_producer"),
+        consumer: env!("CARGO_BIN_EXE_lanes_consumer"),
+        sent: "producer: sent 200000 reports\n",
+        took: "consumer: took 200000 reports\n",
+    },
+    Pair {
+        producer: env!("CARGO_BIN_EXE_channel_producer"),
+        consumer: env!("CARGO_BIN_EXE_channel_consumer"),
+        sent: "producer: sent 200000 orders\n",
+        took: "consumer: bought 650000 pieces, cancelled 150000 orders\n",
     },
 ];
 
