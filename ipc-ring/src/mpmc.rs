@@ -92,9 +92,7 @@ pub const VERSION: u32 = 1;
 
 fn recover(area: &Area<Mapped>, entry: &Entry, dead: ParticipantId) -> Result<(), OutOfArea> {
     let [capacity, stride] = entry.parameters;
-    // Of the message, only how far it is to the next slot matters.
-    let size = (stride as usize).saturating_sub(algorithm::PAYLOAD);
-    Shared::new(area, capacity as usize, size, 1)?.recover(dead);
+    Shared::with_stride(area, capacity as usize, stride as usize)?.recover(dead);
     Ok(())
 }
 

@@ -174,7 +174,8 @@ impl<M: Memory> Shared<M> {
         self.consumer.recover(dead);
     }
 
-    fn is_closed(&self) -> bool {
+    /// Whether somebody has closed it.
+    pub fn is_closed(&self) -> bool {
         self.closed.load(Relaxed) != 0
     }
 
@@ -188,8 +189,18 @@ impl<M: Memory> Shared<M> {
         }
     }
 
+    /// Whether nothing was in the ring when looked at.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many messages fit in.
+    pub fn capacity(&self) -> usize {
+        self.slots.count()
+    }
+
     /// Messages in the ring when looked at.
-    fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.positions()
             .map_or(0, |(head, tail)| tail.wrapping_sub(head) as usize)
     }

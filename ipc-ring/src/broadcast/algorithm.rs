@@ -43,7 +43,7 @@ mod field {
 const CALM: u64 = 4096;
 
 /// Where in a slot a message lies, unless it is aligned to more.
-pub(super) const PAYLOAD: usize = 8;
+const PAYLOAD: usize = 8;
 
 /// Where in a slot a message of this alignment lies.
 fn payload_offset(align: usize) -> usize {
@@ -121,6 +121,11 @@ impl<M: Memory> Shared<M> {
             words: slots.words(field::WORD)?,
             payload: slots.part(payload_offset(align), size)?,
         })
+    }
+
+    /// The ring for whoever does not know the messages, only how far it is from one to the next.
+    pub fn with_stride(area: &Area<M>, capacity: usize, stride: usize) -> Result<Self, OutOfArea> {
+        Self::new(area, capacity, stride.saturating_sub(PAYLOAD), 1)
     }
 
     /// Bytes that a ring takes; `None` if they cannot be counted.

@@ -34,7 +34,7 @@ mod field {
 const MOST_PAUSES: u32 = 64;
 
 /// Where in a slot a message lies, unless it is aligned to more.
-pub(super) const PAYLOAD: usize = 8;
+const PAYLOAD: usize = 8;
 
 /// Where in a slot a message of this alignment lies.
 fn payload_offset(align: usize) -> usize {
@@ -87,6 +87,11 @@ impl<M: Memory> Shared<M> {
             payload: slots.part(payload_offset(align), size)?,
             geometry: Geometry::new(capacity).ok_or(refusal)?,
         })
+    }
+
+    /// The ring for whoever does not know the messages, only how far it is from one to the next.
+    pub fn with_stride(area: &Area<M>, capacity: usize, stride: usize) -> Result<Self, OutOfArea> {
+        Self::new(area, capacity, stride.saturating_sub(PAYLOAD), 1)
     }
 
     /// Bytes that a ring takes; `None` if they cannot be counted.

@@ -83,6 +83,9 @@ fn record(number: u64, len: usize) -> Vec<u8> {
 }
 
 fn number(received: &[u8], len: usize) -> u64 {
+    if super::rubbish_is_expected() {
+        return 0;
+    }
     let number = u64::from_ne_bytes(received[..8].try_into().unwrap());
     assert_eq!(received, record(number, len), "a torn message");
     number

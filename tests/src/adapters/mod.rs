@@ -31,7 +31,7 @@ pub fn message(number: u64) -> Message {
 ///
 /// If it is torn, unless rubbish is [expected](expect_rubbish).
 pub fn number(received: &Message) -> u64 {
-    if !RUBBISH.get() {
+    if !rubbish_is_expected() {
         assert_eq!(*received, message(received[0]), "a torn message");
     }
     received[0]
@@ -39,6 +39,10 @@ pub fn number(received: &Message) -> u64 {
 
 thread_local! {
     static RUBBISH: Cell<bool> = const { Cell::new(false) };
+}
+
+fn rubbish_is_expected() -> bool {
+    RUBBISH.get()
 }
 
 /// From now on, messages in this thread may be anything.

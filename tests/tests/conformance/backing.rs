@@ -1,6 +1,7 @@
 //! A ring of each kind in each sort of memory, found by another process in the way of that memory.
 
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 
 use ipc_core::segment::{Place, Segment};
 use ipc_tests::adapters::{Kind, Ring};
@@ -51,11 +52,21 @@ impl Made {
         }
     }
 
+    /// Where a ring with a path is.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory.path().join("ring")
+    }
+
+    /// All that is in the file.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        std::fs::read(self.path()).unwrap()
+    }
+
     /// The ring as another process finds it: to be called in a forked child.
     pub(crate) fn attach(&self) -> Box<dyn Ring> {
         let place = match self.backing {
             Backing::Name => Place::Name(self.name.clone()),
-            Backing::Path => Place::Path(self.directory.path().join("ring")),
+            Backing::Path => Place::Path(self.path()),
             Backing::Memfd => {
                 let file = self.ring.segment().as_fd().try_clone_to_owned().unwrap();
                 Place::Fd(file)

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ipc_core::event::Wait;
 use ipc_core::segment::Place;
-use ipc_ring::{PopError, PushError};
+use ipc_ring::{Observer, PopError, PushError};
 use ipc_tests::adapters::{Consumer, KINDS, Kind, Producer};
 use ipc_tests::child::Child;
 
@@ -174,6 +174,38 @@ fn two_full_rings_do_not_hang() {
         let (mut producer, mut consumer) = (there.ring.producer(), back.ring.consumer());
         exchange(&mut *producer, &mut *consumer);
         child.join();
+    }
+}
+
+#[test]
+fn an_observer_sees_a_ring_and_leaves_no_trace() {
+    // Catches an observer that stores something, takes a participant's row, or counts wrongly. The file is read-only for it.
+    for kind in KINDS {
+        let made = Made::new(*kind, Backing::Path, 8);
+        let _consumer = made.ring.consumer();
+        made.ring.producer().push_slice(&[1, 2, 3]).unwrap();
+        let before = made.bytes();
+        let observer = match Observer::open(made.path()) {
+            Ok(observer) => observer,
+            Err(error) => {
+                // Records of any length are for their own readers.
+                assert!(
+                    !["spsc", "mpmc", "broadcast"].contains(&kind.name),
+                    "{error}"
+                );
+                continue;
+            }
+        };
+        assert_eq!(
+            (observer.len(), observer.capacity()),
+            (3, 8),
+            "{}",
+            kind.name
+        );
+        assert!(!observer.is_closed());
+        assert!(made.bytes() == before);
+        made.ring.close();
+        assert!(observer.is_closed());
     }
 }
 
