@@ -13,7 +13,7 @@
 //!
 //! # When a participant dies
 //!
-//! As in [`bytes`](crate::bytes): what is not published never was, what is published is taken once.
+//! As in [`bytes`]: what is not published never was, what is published is taken once.
 //!
 //! ```
 //! use ipc_ring::{Ring, channel};
