@@ -401,6 +401,57 @@ fn grep_substring_finds_what_is_there_and_nothing_else() {
 }
 
 #[test]
+fn glob_id_hands_out_each_id_once() {
+    // Catches the race of the classic program, an init that starts anew, and a file of something else that is used or spoilt.
+    for user in User::all() {
+        let dir = open_dir();
+        let file = dir.path().join("counter.data");
+        let get = || {
+            let output = user.run("glob-id", &[b"get", path(&file)]);
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        assert!(
+            user.run("glob-id", &[b"init", path(&file)])
+                .status
+                .success()
+        );
+        assert_eq!(get(), "checking magic number...\ngot id: 1\n");
+        assert!(
+            !user
+                .run("glob-id", &[b"init", path(&file)])
+                .status
+                .success()
+        );
+        // Processes at the same time.
+        let mut running: Vec<_> = (0..20)
+            .map(|_| {
+                let mut command = user.command("glob-id", &[b"get", path(&file)]);
+                command.stdout(Stdio::piped()).spawn().unwrap()
+            })
+            .collect();
+        let mut ids: Vec<u64> = running
+            .drain(..)
+            .map(|child| {
+                let output = child.wait_with_output().unwrap();
+                let text = String::from_utf8(output.stdout).unwrap();
+                let id = text.trim().rsplit_once(' ').expect("got id: N").1;
+                id.parse().unwrap()
+            })
+            .collect();
+        ids.sort_unstable();
+        assert_eq!(ids, (2..=21).collect::<Vec<u64>>());
+        assert_eq!(get(), "checking magic number...\ngot id: 22\n");
+        // Wrong magic: refused, and left as it was.
+        let other = dir.path().join("other");
+        fs::write(&other, bytes(8192)).unwrap();
+        let refused = user.run("glob-id", &[b"get", path(&other)]);
+        assert_eq!(refused.status.code(), Some(1));
+        assert_eq!(refused.stdout, b"checking magic number...\n");
+        assert_eq!(fs::read(&other).unwrap(), bytes(8192));
+    }
+}
+
+#[test]
 fn memalign_prints_an_aligned_address_or_refuses() {
     // Catches an address that is not aligned, and an alignment that cannot be.
     for user in User::all() {
