@@ -46,7 +46,7 @@ impl Lines {
 
     /// The word at an offset.
     pub fn word(&self, at: usize) -> &AtomicU64 {
-        assert!(at % 8 == 0 && at + 8 <= self.len);
+        assert!(at.is_multiple_of(8) && at + 8 <= self.len);
         // SAFETY: checked above to lie within the mapping.
         let word = unsafe { self.base.add(at) };
         // SAFETY: aligned, mapped while `self` lives, and only ever accessed as an atomic.
@@ -78,7 +78,7 @@ impl Lines {
     }
 
     fn range(&self, at: usize, words: usize) -> *mut u64 {
-        assert!(at % 8 == 0 && at + words * 8 <= self.len);
+        assert!(at.is_multiple_of(8) && at + words * 8 <= self.len);
         // SAFETY: checked above to lie within the mapping.
         unsafe { self.base.add(at) }.as_ptr().cast()
     }
