@@ -38,7 +38,8 @@ fn compare(
     mut theirs: impl FnMut() -> Duration,
 ) {
     // The first round of each warms up.
-    (ours(), theirs());
+    ours();
+    theirs();
     let mut rounds: Vec<(Duration, Duration)> = (0..ROUNDS).map(|_| (ours(), theirs())).collect();
     let ratio = |round: &(Duration, Duration)| round.0.as_secs_f64() / round.1.as_secs_f64();
     rounds.sort_by(|a, b| ratio(a).total_cmp(&ratio(b)));

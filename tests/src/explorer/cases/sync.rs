@@ -110,13 +110,13 @@ impl Case for LockCase {
             };
             untold.0 |= (0..step.from.actors()).any(|actor| inside(&actor));
         }
-        if let (Some(actor), true) = (step.actor, step.what.returned()) {
-            if let Locker::Inside(_, told) = *step.to.local(actor) {
-                if untold.0 && !told {
-                    return Err("a death inside was not told".into());
-                }
-                untold.0 = false;
+        if let (Some(actor), true) = (step.actor, step.what.returned())
+            && let Locker::Inside(_, told) = *step.to.local(actor)
+        {
+            if untold.0 && !told {
+                return Err("a death inside was not told".into());
             }
+            untold.0 = false;
         }
         Ok(())
     }
