@@ -302,10 +302,7 @@ fn f12_whoever_is_left_behind_can_find_out() {
     let path = stage.directory.path().join("segment");
     Segment::unlink(Place::Path(path.clone())).expect("unlink");
     let anew = options().create(Place::Path(path)).expect("create");
-    assert!(matches!(
-        stage.segment.check(),
-        Err(SegmentError::Replaced)
-    ));
+    assert!(matches!(stage.segment.check(), Err(SegmentError::Replaced)));
     anew.check().expect("all is well");
 }
 
