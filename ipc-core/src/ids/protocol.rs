@@ -225,6 +225,8 @@ impl<M: Memory> Counter<M> {
         }
         self.next.store(mark, Relaxed);
         self.limit.store(mark, Relaxed);
+        // What could not be written was lost with the memory; the mark is what the disk has.
+        self.failed.store(0, Relaxed);
         // ORDERING: Release pairs with the Acquire in `resume`: who finds this instance finds the words above.
         self.instance.store(instance, Release);
     }
