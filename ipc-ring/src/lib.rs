@@ -10,6 +10,7 @@
 //! | [`bytes`] | one producer, one consumer, records of any length | first in, first out |
 //! | [`lanes`] | many producers, one consumer, records of any length | first in, first out for each producer |
 //! | [`channel`] | any number of producers, one consumer, values of any `serde` type | first in, first out for each producer |
+//! | [`journal`] | any number of appenders and readers, records of any length in a file, which survive a power cut once synced | that of the claims |
 //!
 //! ```
 //! use ipc_ring::{Ring, spsc};
@@ -38,6 +39,7 @@ pub mod channel;
 mod consumer;
 mod error;
 mod handle;
+pub mod journal;
 pub mod lanes;
 mod loan;
 pub mod mpmc;

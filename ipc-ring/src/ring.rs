@@ -58,6 +58,7 @@ pub(crate) const KINDS: &[Kind] = &[
     crate::broadcast::KIND,
     crate::bytes::CHANNEL,
     crate::bytes::KIND,
+    crate::journal::KIND,
     crate::lanes::KIND,
     crate::mpmc::KIND,
     crate::spsc::KIND,

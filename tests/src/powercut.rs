@@ -99,6 +99,14 @@ impl Disk {
         self.log.borrow().len() + 1
     }
 
+    /// The moments just before a sync returns, when most is at stake.
+    pub fn syncs(&self) -> Vec<usize> {
+        let log = self.log.borrow();
+        let synced = log.iter().enumerate();
+        let synced = synced.filter(|(_, step)| matches!(step, Step::Sync(..)));
+        synced.map(|(moment, _)| moment).collect()
+    }
+
     /// The notes made before a moment.
     pub fn notes_before(&self, moment: usize) -> BTreeSet<u64> {
         let log = self.log.borrow();

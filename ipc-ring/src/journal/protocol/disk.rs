@@ -1,0 +1,332 @@
+//! What the journal does with the disk: bring records there, give up space, and find out what is left after a power cut.
+
+use std::cell::Cell;
+use std::ops::Range;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::fence;
+use std::time::Duration;
+
+use ipc_core::event::{Wait, wait_until};
+use ipc_core::memory::{LockByte, Memory};
+use ipc_core::participant::ParticipantId;
+
+use super::{Log, Step, field};
+use crate::journal::PATIENCE;
+use crate::journal::error::JournalError;
+use crate::journal::mark;
+use crate::journal::record::{Checksum, Geometry, Phase, State, UNIT};
+
+/// How many parts a journal has: at least one must be free for a trim to have any effect.
+const PARTS: u64 = 8;
+
+/// What to do about a participant whose claim holds us up: find out whether it has died, and if so, recover it.
+pub type Recover<'r> = &'r dyn Fn(ParticipantId);
+
+impl<M: Memory> Log<M> {
+    /// Makes sure that the arena holds what is whole, and that this participant's presence vouches for the continuity of the
+    /// memory for as long as it is attached. `salt` is a number that nobody knows yet, for a journal that was never used.
+    pub fn attach(&self, me: ParticipantId, salt: u64) -> Result<(), JournalError> {
+        if !self.persistent {
+            return Ok(());
+        }
+        self.locked(None, || {
+            let memory = self.memory();
+            if memory.is_locked(self.presence_byte(me.get())) {
+                return Ok(());
+            }
+            if !self.is_continuous() {
+                self.restart(salt)?;
+            }
+            // While the lock is held: who comes next finds us present.
+            if memory.try_lock(self.presence_byte(me.get())) {
+                return Ok(());
+            }
+            Err(self.fail(std::io::Error::other(
+                "the kernel refuses to lock a byte of the file",
+            )))
+        })
+    }
+
+    /// Whether the memory is what was last stored, and not what the disk happened to keep.
+    pub(super) fn is_continuous(&self) -> bool {
+        let memory = self.memory();
+        let instance = memory.instance();
+        // ORDERING: Acquire pairs with the Release in `restart`: the words before it are those of this run.
+        let same = instance != 0 && self.instance.load(Acquire) == instance;
+        !self.persistent
+            || same
+            || (1..=self.rows).any(|row| memory.is_locked(self.presence_byte(row)))
+    }
+
+    /// Keeps the whole records from the mark on, and clears everything behind. Under the lock. A kill or another power cut in
+    /// the middle of it means that it is done again, with the same outcome.
+    fn restart(&self, salt: u64) -> Result<(), JournalError> {
+        let mut mark = self.checked_mark()?;
+        if mark.sequence == 0 {
+            mark = mark::Record {
+                sequence: 1,
+                start: 0,
+                salt,
+            };
+            self.mark.write(mark).map_err(|error| self.fail(error))?;
+        }
+        let checksum = Checksum { salt: mark.salt };
+        let limit = mark.start.wrapping_add(self.geometry.capacity());
+        let mut end = mark.start;
+        while let Some(next) = self.whole_record(checksum, end, limit) {
+            end = next;
+        }
+        // Also what is whole behind the first gap: it must not turn up again behind what is appended now.
+        self.prepare(end, limit);
+        // On disk before anything is appended, for the same reason.
+        self.sync_arena(0..self.geometry.capacity())
+            .map_err(|error| self.fail(error))?;
+        self.tail.store(end, Relaxed);
+        self.start.store(mark.start, Relaxed);
+        self.prepared.store(mark.start, Relaxed);
+        self.durable.store(end, Relaxed);
+        self.salt.store(mark.salt, Relaxed);
+        self.failed.store(0, Relaxed);
+        // ORDERING: Release pairs with the Acquire in `is_continuous`: who finds this instance finds the words above.
+        self.instance.store(self.memory().instance(), Release);
+        Ok(())
+    }
+
+    fn checked_mark(&self) -> Result<mark::Record, JournalError> {
+        let possible = |mark: &mark::Record| mark.start % UNIT == 0 && mark.start < 1 << 62;
+        self.mark
+            .read()
+            .filter(possible)
+            .ok_or(JournalError::Damaged)
+    }
+
+    /// Where the record at `position` ends, if there is a whole one before `limit`.
+    fn whole_record(&self, checksum: Checksum, position: u64, limit: u64) -> Option<u64> {
+        let unit = position / UNIT;
+        let state = State(self.words.load(unit, Acquire));
+        if position >= limit || self.geometry.laps_ahead(state, position) != 0 {
+            return None;
+        }
+        let extent = self.geometry.checked_extent(state, position)?;
+        let header = self.checks.load(unit, Relaxed);
+        let len = header as u32;
+        let end = position.checked_add(extent).filter(|end| *end <= limit)?;
+        let fits = match state.phase() {
+            Phase::Full => Geometry::extent(len.into()) == extent,
+            Phase::Skip => len == 0,
+            Phase::Free | Phase::Writing => false,
+        };
+        if !fits || state != state.into_phase(state.phase()) {
+            return None;
+        }
+        let mut crc = checksum.begin(position, state, len);
+        let mut piece = [0; 4096];
+        let mut left = len as usize;
+        let mut at = unit.wrapping_add(1);
+        while left > 0 {
+            let piece = &mut piece[..left.min(4096)];
+            self.units.read_run(at, piece);
+            crc.update(piece);
+            left -= piece.len();
+            at = at.wrapping_add(piece.len() as u64 / UNIT);
+        }
+        (u64::from(crc.finalize()) == header >> 32).then_some(end)
+    }
+
+    /// Makes every unit between two positions free for its lap.
+    fn prepare(&self, from: u64, to: u64) {
+        let mut position = from;
+        while position < to {
+            let free = self.geometry.free(position).0;
+            // Pages that need no change stay clean.
+            if self.words.load(position / UNIT, Relaxed) != free {
+                self.words.store(position / UNIT, free, Relaxed);
+            }
+            position += UNIT;
+        }
+    }
+
+    /// Returns when everything before `up_to` is on disk: one sync for all who wait at a time. Waits for appenders of what
+    /// lies before, for at most `patience`.
+    pub fn sync(
+        &self,
+        up_to: u64,
+        patience: Duration,
+        recover: Recover<'_>,
+    ) -> Result<(), JournalError> {
+        let memory = self.memory();
+        let deadline = memory.now().saturating_add(patience);
+        let holder = Cell::new(None);
+        // ORDERING: Acquire pairs with the Release in `sync_locked`.
+        let covered = || self.durable.load(Acquire) >= up_to;
+        let whole = || {
+            self.intact()?;
+            if covered() {
+                return Ok(Some(()));
+            }
+            holder.set(None);
+            let from = self.durable.load(Acquire);
+            let (end, held) = match self.whole_until(from, up_to) {
+                // Synced and trimmed while we walked.
+                Err(_) if self.durable.load(Acquire) != from => return Ok(None),
+                other => other?,
+            };
+            holder.set(held);
+            match held {
+                None if end < up_to => Err(JournalError::Beyond { end }),
+                None => Ok(Some(())),
+                Some(_) => Ok(None),
+            }
+        };
+        let ask = || {
+            holder.get().into_iter().for_each(recover);
+            Ok(())
+        };
+        let waited = wait_until(&self.appended, Wait::default(), Some(deadline), whole, ask)?;
+        waited.got.ok_or(JournalError::TimedOut)?;
+        self.locked(Some((up_to, deadline)), || self.sync_locked())
+    }
+
+    /// Brings everything that is whole to disk. Under the lock.
+    fn sync_locked(&self) -> Result<(), JournalError> {
+        let from = self.durable.load(Acquire);
+        let (end, _) = self.whole_until(from, u64::MAX)?;
+        self.sync_arena(from..end)
+            .map_err(|error| self.fail(error))?;
+        self.syncs.add(1, Relaxed);
+        self.raise(end);
+        // ORDERING: Release pairs with the Acquire in `sync`: it is on disk.
+        self.durable.store(end, Release);
+        Ok(())
+    }
+
+    /// Brings positions to disk, which are no more than the arena has.
+    fn sync_arena(&self, positions: Range<u64>) -> std::io::Result<()> {
+        let len = positions.end.wrapping_sub(positions.start);
+        let len = len.min(self.geometry.capacity());
+        let head = len.min(self.geometry.before_seam(positions.start));
+        let at = self.geometry.index(positions.start) as usize;
+        self.area.sync(field::ARENA + at, head as usize)?;
+        if len > head {
+            self.area.sync(field::ARENA, (len - head) as usize)?;
+        }
+        Ok(())
+    }
+
+    fn fail(&self, error: std::io::Error) -> JournalError {
+        self.failed.store(1, Release);
+        JournalError::Failed(Some(error))
+    }
+
+    pub(super) fn intact(&self) -> Result<(), JournalError> {
+        if self.failed.load(Acquire) == 0 {
+            Ok(())
+        } else {
+            Err(JournalError::Failed(None))
+        }
+    }
+
+    /// Gives up the records before `up_to`, which are brought to disk first, so that their space is used again. Happens by
+    /// whole parts, an eighth of the journal each: does nothing before a part can be freed. Gives where the journal begins
+    /// now.
+    pub fn trim(
+        &self,
+        up_to: u64,
+        patience: Duration,
+        recover: Recover<'_>,
+    ) -> Result<u64, JournalError> {
+        self.sync(up_to, patience, recover)?;
+        let deadline = self.memory().now().saturating_add(patience);
+        self.locked(Some((u64::MAX, deadline)), || self.trim_locked(up_to))?;
+        Ok(self.start())
+    }
+
+    fn trim_locked(&self, up_to: u64) -> Result<(), JournalError> {
+        let mark = self.checked_mark()?;
+        // Whoever was killed in the middle of this has left places that are not free yet.
+        self.free_up_to(mark.start);
+        let mut start = mark.start;
+        for _ in 0..self.patience() {
+            match self.step(start) {
+                Step::Taken(_, next) if next <= up_to => start = next,
+                _ => break,
+            }
+        }
+        if start.wrapping_sub(mark.start) < self.geometry.capacity() / PARTS {
+            return Ok(());
+        }
+        let record = mark::Record {
+            sequence: mark.sequence.wrapping_add(1),
+            start,
+            ..mark
+        };
+        // On disk before the space is used again: after a power cut, records are looked for from there.
+        self.mark.write(record).map_err(|error| self.fail(error))?;
+        self.free_up_to(start);
+        Ok(())
+    }
+
+    fn free_up_to(&self, start: u64) {
+        let prepared = self.prepared.load(Acquire);
+        let len = start.wrapping_sub(prepared);
+        if len == 0 || len > self.geometry.capacity() {
+            return;
+        }
+        // ORDERING: the fence pairs with that in `Cursor::read`: who has read a word or byte that is stored below sees this.
+        self.start.store(start, Relaxed);
+        fence(Release);
+        let ahead = self.geometry.capacity();
+        self.prepare(prepared.wrapping_add(ahead), start.wrapping_add(ahead));
+        // ORDERING: Release pairs with the Acquire in `claim`: the places are free.
+        self.prepared.store(start, Release);
+    }
+
+    /// Runs `work` under the lock, waiting for it; not at all if everything before the given position is durable meanwhile.
+    fn locked(
+        &self,
+        covered: Option<(u64, Duration)>,
+        work: impl FnOnce() -> Result<(), JournalError>,
+    ) -> Result<(), JournalError> {
+        let memory = self.memory();
+        let lock = LockByte::Object(self.lock);
+        let is_covered = || covered.is_some_and(|(up_to, _)| self.durable.load(Acquire) >= up_to);
+        let attempt = || -> Result<Option<bool>, JournalError> {
+            if covered.is_some() {
+                self.intact()?;
+            }
+            if is_covered() {
+                return Ok(Some(false));
+            }
+            Ok(memory.try_lock(lock).then_some(true))
+        };
+        let deadline = covered.map_or_else(
+            || memory.now().saturating_add(PATIENCE),
+            |(_, deadline)| deadline,
+        );
+        let waited = wait_until(
+            &self.synced,
+            Wait::Block,
+            Some(deadline),
+            attempt,
+            || Ok(()),
+        )?;
+        if !waited.got.ok_or(JournalError::TimedOut)? {
+            return Ok(());
+        }
+        // Somebody may have been at it between the look and the lock.
+        let done = if is_covered() {
+            Ok(())
+        } else {
+            covered
+                .map_or(Ok(()), |_| self.intact())
+                .and_then(|()| work())
+        };
+        memory.unlock(lock);
+        self.synced.notify(u32::MAX);
+        done
+    }
+
+    fn presence_byte(&self, row: u16) -> LockByte {
+        LockByte::Object(self.lock + u64::from(row))
+    }
+}

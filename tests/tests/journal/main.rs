@@ -1,0 +1,4 @@
+//! The journal: among processes, through kills, laps and power cuts.
+
+mod powercut;
+mod processes;
