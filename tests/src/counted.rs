@@ -17,6 +17,8 @@ use ipc_core::memory::{Identity, LockByte, Memory};
 pub struct Counted {
     inner: Mapped,
     counts: Arc<Counts>,
+    /// Sleep until woken, however short the slice.
+    patient: bool,
 }
 
 /// The counts of all clones together.
@@ -36,6 +38,15 @@ impl Counted {
         Self {
             inner,
             counts: Arc::default(),
+            patient: false,
+        }
+    }
+
+    /// Counts, and sleeps until woken: with no slice to end a sleep, a lost wake-up is lost for good.
+    pub fn patient(inner: Mapped) -> Self {
+        Self {
+            patient: true,
+            ..Self::new(inner)
         }
     }
 
@@ -116,6 +127,11 @@ unsafe impl Memory for Counted {
     }
     unsafe fn sleep(&self, at: usize, expected: u32, timeout: Duration) {
         self.counts.sleeps.fetch_add(1, Ordering::Relaxed);
+        let timeout = if self.patient {
+            Duration::from_secs(60)
+        } else {
+            timeout
+        };
         // SAFETY: the caller's contract is the callee's.
         unsafe { self.inner.sleep(at, expected, timeout) }
     }
