@@ -51,6 +51,8 @@
 //! clears it. A publisher killed between P1 and P5 leaves a sleeper asleep: each sleep is bounded by [`SLICE`], after
 //! which the sleeper looks again. A waiter killed while STREAMING leaves that bit: its successor, who is alone on the
 //! event just as it was, inherits the promise and withdraws it as above.
+//! One killed while it withdraws the promise leaves the bit cleared and the fence out: a publication that was just then on
+//! its way may find the successor asleep, for a slice at most.
 //!
 //! Sources: the event count of Vyukov and of folly; the asymmetric fence of membarrier(2). Ours are FRESH, which lets a
 //! bit stand for any number of sleepers, dead ones among them, and the stamp.
