@@ -140,6 +140,16 @@ fn f21_a_failed_sync_is_for_good() {
     assert!(matches!(counter.draw(limit), Err(Refusal::Failed(Some(_)))));
     assert!(matches!(counter.draw(1), Err(Refusal::Failed(None))));
     assert!(counter.statistics().failed);
+    // On a machine started afresh what the disk holds is known again, and drawing goes on above everything given.
+    let mut image = None;
+    disk.images(disk.moments() - 1, 2, &mut Random::seeded(), |made| {
+        image = Some(made)
+    });
+    let afresh = Disk::new(image.expect("an image"), 2);
+    let counter = self::counter(&afresh, 1);
+    counter.attach(participant(1), 0).unwrap();
+    assert!(counter.draw(1).unwrap() > 1);
+    assert!(!counter.statistics().failed);
 }
 
 // Both slots rubbish: starting at zero would give every id a second time.

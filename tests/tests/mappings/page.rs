@@ -22,8 +22,9 @@ fn every_name_in_the_tables_exists() {
             .collect()
     };
 
-    let mut sources =
-        read("ipc-examples/tests/programs.rs") + &read("tests/tests/mappings_compile.rs");
+    let mut sources = read("ipc-examples/tests/programs.rs")
+        + &read("ipc-examples/tests/pairs.rs")
+        + &read("tests/tests/mappings_compile.rs");
     for entry in fs::read_dir(root.join("tests/tests/mappings")).unwrap() {
         let path = entry.unwrap().path();
         if path.is_file() {
