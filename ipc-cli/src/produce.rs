@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use anyhow::{Context, Result};
 use bytemuck::Zeroable;
 use clap::Args;
-use ipc_ring::PushError;
 use ipc_ring::spsc::Producer;
+use ipc_ring::{PushError, Ring as _};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 

@@ -58,12 +58,14 @@ use std::marker::PhantomData;
 
 use ipc_core::memory::{Area, OutOfArea};
 use ipc_core::participant::ParticipantId;
-use ipc_core::segment::{Entry, Kind, Object, ObjectSpec, Segment, SegmentError};
+use ipc_core::segment::{Entry, Kind, Object, ObjectSpec, SegmentError};
 use ipc_core::{Mapped, Message};
 
+use crate::claim::Claim;
 use crate::error::ClaimError;
-use crate::ring::{self, Claim};
+use crate::ring::{self, Attached, Ring as _};
 use crate::role::Holder;
+use crate::side::Whole;
 pub use algorithm::{Sender, Shared, full};
 pub use readers::{Receiver, Start, Watcher};
 
@@ -80,36 +82,15 @@ pub const VERSION: u32 = 1;
 pub const LOSSLESS: usize = 32;
 
 fn recover(area: &Area<Mapped>, entry: &Entry, dead: ParticipantId) -> Result<(), OutOfArea> {
-    let [capacity, stride] = entry.parameters;
-    Shared::with_stride(area, capacity as usize, stride as usize)?.recover(dead);
+    Shared::of(area, entry)?.recover(dead);
     Ok(())
 }
 
 /// A ring of `T` in shared memory, from which its producer and its readers are claimed.
 #[derive(Clone, Debug)]
 pub struct Ring<T> {
-    object: Object,
-    shared: Shared<Mapped>,
+    attached: Attached<Shared<Mapped>>,
     message: PhantomData<fn(T) -> T>,
-}
-
-impl<T: Message> ring::Ring for Ring<T> {
-    fn spec(capacity: usize) -> Result<ObjectSpec, SegmentError> {
-        let stride = algorithm::stride(size_of::<T>(), align_of::<T>());
-        let len = Shared::<Mapped>::size(capacity, size_of::<T>(), align_of::<T>());
-        ring::spec_of::<T>(KIND, VERSION, capacity, stride, len)
-    }
-
-    fn attach(object: Object) -> Result<Self, SegmentError> {
-        let stride = algorithm::stride(size_of::<T>(), align_of::<T>());
-        let capacity = ring::capacity_of::<T>(&object, KIND, VERSION, stride)?;
-        let shared = Shared::new(object.area(), capacity, size_of::<T>(), align_of::<T>());
-        Ok(Self {
-            shared: shared.map_err(|_| ring::misfit(&object))?,
-            object,
-            message: PhantomData,
-        })
-    }
 }
 
 /// The one producer of a ring.
@@ -121,25 +102,56 @@ pub type Lossless<T> = crate::Consumer<T, Receiver<Mapped>>;
 /// A reader that is told how many messages it has missed, or skips to the newest one. It disturbs nobody.
 pub type Lossy<T> = crate::Consumer<T, Watcher<Mapped>>;
 
-impl<T: Message> Ring<T> {
-    /// Claims the role of the producer: there is one at a time. A producer that died is cleared up after, and the new one
-    /// goes on where its publications end.
-    pub fn producer(&self) -> Result<Producer<T>, ClaimError> {
-        let claim = Claim::role(self.segment(), self.shared.producer(), "producer", None)?;
-        Ok(Producer::new(self.shared.sender(), claim))
+impl<T: Message> ring::Ring for Ring<T> {
+    type Producer = Producer<T>;
+    type Consumer = Lossless<T>;
+
+    fn spec(capacity: usize) -> Result<ObjectSpec, SegmentError> {
+        ring::spec_in_slots::<T>(KIND, VERSION, capacity, Shared::<Mapped>::size)
     }
 
+    fn attach(object: Object) -> Result<Self, SegmentError> {
+        Ok(Self {
+            attached: Attached::in_slots::<T>(object, KIND, VERSION, Shared::new)?,
+            message: PhantomData,
+        })
+    }
+
+    fn object(&self) -> &Object {
+        &self.attached.object
+    }
+
+    fn whole(&self) -> &dyn Whole {
+        &self.attached.shared
+    }
+
+    /// Claims the role of the producer: there is one at a time. A producer that died is cleared up after, and the new one
+    /// goes on where its publications end.
+    fn producer(&self) -> Result<Producer<T>, ClaimError> {
+        let Attached { object, shared } = &self.attached;
+        let claim = Claim::role(object, shared.producer(), "producer", None)?;
+        Ok(Producer::new(shared.sender(), claim))
+    }
+
+    /// A reader that gets every message from the next one on: [`lossless`](Ring::lossless) from [`Start::Newest`] on.
+    fn consumer(&self) -> Result<Lossless<T>, ClaimError> {
+        self.lossless(Start::Newest)
+    }
+}
+
+impl<T: Message> Ring<T> {
     /// A reader that gets every message from `start` on. The producer waits for it while it is a ring behind, unless it
     /// has died.
     pub fn lossless(&self, start: Start) -> Result<Lossless<T>, ClaimError> {
+        let Attached { object, shared } = &self.attached;
         let successor = start == Start::Successor;
-        for role in self.shared.readers() {
+        for role in shared.readers() {
             if let (true, Holder::Present(holder)) = (successor, role.holder()) {
-                self.segment().recover(holder);
+                object.segment().recover(holder);
             }
         }
         // A successor looks first where somebody has died, the others there last.
-        let mut rows: Vec<_> = self.shared.readers().enumerate().collect();
+        let mut rows: Vec<_> = shared.readers().enumerate().collect();
         rows.sort_by_key(|(_, role)| (role.holder() == Holder::Died) != successor);
         let mut taken = None;
         for (index, role) in rows {
@@ -148,16 +160,9 @@ impl<T: Message> Ring<T> {
                 (Start::Successor, _) => Start::Oldest,
                 (start, _) => start,
             };
-            let producer = Some(self.shared.producer());
-            match Claim::role(
-                self.segment(),
-                role,
-                "lossless reader in each place",
-                producer,
-            ) {
-                Ok(claim) => {
-                    return Ok(Lossless::new(self.shared.receiver(index, start), claim));
-                }
+            let name = "lossless reader in each place";
+            match Claim::role(object, role, name, shared.producer()) {
+                Ok(claim) => return Ok(Lossless::new(shared.receiver(index, start), claim)),
                 Err(error @ ClaimError::Taken { .. }) => taken = Some(error),
                 Err(error) => return Err(error),
             }
@@ -167,55 +172,24 @@ impl<T: Message> Ring<T> {
 
     /// A reader that may miss messages, and is told how many. The producer knows nothing of it.
     pub fn lossy(&self, start: Start) -> Result<Lossy<T>, ClaimError> {
-        let claim = Claim::participant(self.segment())?;
-        Ok(Lossy::new(self.shared.watcher(start, false), claim))
+        let claim = Claim::participant(self.object())?;
+        Ok(Lossy::new(
+            self.attached.shared.watcher(start, false),
+            claim,
+        ))
     }
 
     /// A reader that takes the newest message each time, and waits if it has taken that one already.
     pub fn latest(&self) -> Result<Lossy<T>, ClaimError> {
-        let claim = Claim::participant(self.segment())?;
-        Ok(Lossy::new(self.shared.watcher(Start::Oldest, true), claim))
-    }
-
-    /// The ring for the calling process, a forked child of the one that opened it.
-    pub fn rejoin(&self) -> Result<Self, SegmentError> {
-        let segment = self.segment().rejoin()?;
-        ring::Ring::in_segment(&segment, &self.object.entry().name)
-    }
-
-    /// The segment that the ring lies in.
-    pub fn segment(&self) -> &Segment {
-        self.object.segment()
-    }
-
-    /// How many messages fit in.
-    pub fn capacity(&self) -> usize {
-        self.shared.capacity()
-    }
-
-    /// How many messages the slowest lossless reader had still to take when it was looked at. While others push and pop,
-    /// it may differ by the time you read it.
-    pub fn len(&self) -> usize {
-        self.shared.len()
-    }
-
-    /// Whether every lossless reader had taken everything when it was looked at.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Whether somebody has closed it. That stays true.
-    pub fn is_closed(&self) -> bool {
-        self.shared.is_closed()
-    }
-
-    /// Closes the ring for good: nothing more goes in, what is in it can still be taken.
-    pub fn close(&self) {
-        self.shared.close();
+        let claim = Claim::participant(self.object())?;
+        Ok(Lossy::new(
+            self.attached.shared.watcher(Start::Oldest, true),
+            claim,
+        ))
     }
 
     /// Who produces.
     pub fn producer_role(&self) -> Holder {
-        self.shared.producer().holder()
+        self.attached.shared.producer().holder()
     }
 }

@@ -50,21 +50,27 @@ mod consumer;
 mod lane;
 mod place;
 mod producer;
+mod receiver;
+mod sender;
 
 use ipc_core::Mapped;
 use ipc_core::memory::{Area, OutOfArea};
 use ipc_core::participant::ParticipantId;
-use ipc_core::segment::{Entry, Kind, Object, ObjectSpec, Segment, SegmentError};
+use ipc_core::segment::{Entry, Kind, Object, ObjectSpec, SegmentError};
 
 pub use consumer::{Consumer, Record};
-pub use lane::{Receiver, Sender, Shared};
+pub use lane::Shared;
 pub use place::Place;
 pub use producer::{Producer, Reservation};
+pub use receiver::Receiver;
+pub use sender::Sender;
 
+use crate::claim::Claim;
 use crate::error::ClaimError;
 use crate::lanes::{MAX_LANES, claim_consumer};
-use crate::ring::{self, Claim, Options};
+use crate::ring::{self, Attached, Options};
 use crate::role::Holder;
+use crate::side::Whole;
 
 /// How rings of this kind are told from others, and cleared up after the dead.
 pub const KIND: Kind = Kind {
@@ -93,8 +99,7 @@ pub(crate) fn recover(
     entry: &Entry,
     dead: ParticipantId,
 ) -> Result<(), OutOfArea> {
-    let [capacity, lanes] = entry.parameters;
-    Shared::new(area, lanes as usize, capacity as usize)?.recover(dead);
+    Shared::of(area, entry)?.recover(dead);
     Ok(())
 }
 
@@ -134,138 +139,90 @@ pub(crate) fn spec(
 
 /// The lanes in an object, if it is of that kind.
 pub(crate) fn attach(
-    object: &Object,
+    object: Object,
     kind: Kind,
     version: u32,
-) -> Result<Shared<Mapped>, SegmentError> {
+) -> Result<Attached<Shared<Mapped>>, SegmentError> {
     object.expect(kind.tag, version, "")?;
     let [capacity, lanes] = object.entry().parameters;
-    let fits = usize::try_from(capacity)
-        .ok()
-        .filter(|capacity| CAPACITIES.contains(capacity));
-    let lanes_fit = usize::try_from(lanes)
-        .ok()
-        .filter(|lanes| (1..=MAX_LANES).contains(lanes));
-    let shared = match (fits, lanes_fit) {
-        (Some(capacity), Some(lanes)) => Shared::new(object.area(), lanes, capacity).ok(),
-        _ => None,
-    };
-    shared.ok_or_else(|| {
-        SegmentError::Damaged(format!(
-            "{lanes} arenas of {capacity} bytes do not fit the {} bytes of the ring {:?}",
-            object.entry().len,
-            object.entry().name
-        ))
-    })
-}
-
-/// What to say of a ring whose positions contradict each other.
-pub(crate) fn damaged(object: &Object) -> SegmentError {
-    SegmentError::Damaged(format!(
-        "the positions of the ring {:?} contradict each other",
-        object.entry().name
-    ))
+    let fit = usize::try_from(capacity).is_ok_and(|capacity| CAPACITIES.contains(&capacity))
+        && usize::try_from(lanes).is_ok_and(|lanes| (1..=MAX_LANES).contains(&lanes));
+    match Shared::of(object.area(), object.entry()) {
+        Ok(shared) if fit => Ok(Attached { object, shared }),
+        _ => Err(ring::misfit(object.entry())),
+    }
 }
 
 /// A byte ring in shared memory, from which its two ends are claimed.
 #[derive(Clone, Debug)]
 pub struct Ring {
-    object: Object,
-    shared: Shared<Mapped>,
+    attached: Attached<Shared<Mapped>>,
 }
 
 impl ring::Ring for Ring {
+    type Producer = Producer;
+    type Consumer = Consumer;
+
     fn spec(capacity: usize) -> Result<ObjectSpec, SegmentError> {
         spec(KIND, VERSION, 1, capacity)
     }
 
     fn attach(object: Object) -> Result<Self, SegmentError> {
-        let shared = attach(&object, KIND, VERSION)?;
-        if shared.lanes() != 1 {
-            return Err(SegmentError::Damaged(
-                "a byte ring with several lanes".into(),
-            ));
+        let attached = attach(object, KIND, VERSION)?;
+        if attached.shared.lanes() != 1 {
+            return Err(ring::misfit(attached.object.entry()));
         }
-        Ok(Self { object, shared })
+        Ok(Self { attached })
+    }
+
+    fn object(&self) -> &Object {
+        &self.attached.object
+    }
+
+    fn whole(&self) -> &dyn Whole {
+        &self.attached.shared
     }
 
     /// How to create the ring in a segment of its own. The capacity is in bytes, [`DEFAULT_CAPACITY`] if not set.
     fn options() -> Options<Self> {
         Options::new(DEFAULT_CAPACITY)
     }
-}
 
-impl Ring {
     /// Claims the role of the producer: there is one at a time. A producer that died is cleared up after, and the new one
     /// goes on where its publications end.
-    pub fn producer(&self) -> Result<Producer, ClaimError> {
-        let (role, peer) = (self.shared.producer(0), self.shared.consumer());
-        let claim = Claim::role(self.segment(), role, "producer", peer)?;
-        let side = self.shared.sender(0).map_err(|_| damaged(&self.object))?;
+    fn producer(&self) -> Result<Producer, ClaimError> {
+        let Attached { object, shared } = &self.attached;
+        let claim = Claim::role(object, shared.producer(0), "producer", shared.consumer())?;
+        let side = shared.sender(0).map_err(|_| ring::damaged(object))?;
         Ok(Producer::new(side, claim))
     }
 
     /// Claims the role of the consumer: there is one at a time. A consumer that died is cleared up after, and the new one
     /// goes on where its commits end.
-    pub fn consumer(&self) -> Result<Consumer, ClaimError> {
-        claim_consumer(&self.object, &self.shared)
+    fn consumer(&self) -> Result<Consumer, ClaimError> {
+        claim_consumer(&self.attached)
     }
+}
 
-    /// The ring for the calling process, a forked child of the one that opened it.
-    pub fn rejoin(&self) -> Result<Self, SegmentError> {
-        let segment = self.segment().rejoin()?;
-        ring::Ring::in_segment(&segment, &self.object.entry().name)
-    }
-
-    /// The segment that the ring lies in.
-    pub fn segment(&self) -> &Segment {
-        self.object.segment()
-    }
-
-    /// Bytes of the arena. A record takes 8 more than its payload, rounded up to a multiple of 8, and now and then what is
-    /// left before the end of the arena.
-    pub fn capacity(&self) -> usize {
-        self.shared.capacity()
-    }
-
+impl Ring {
     /// The longest record, in bytes: half the arena.
     pub fn max_len(&self) -> usize {
-        self.shared.max_len()
+        self.attached.shared.max_len()
     }
 
-    /// How many records were in it when it was looked at. While others push and pop, it may differ by the time you read
-    /// it.
-    pub fn len(&self) -> usize {
-        self.shared.len()
-    }
-
-    /// Whether nothing was in it when it was looked at.
-    pub fn is_empty(&self) -> bool {
-        self.shared.is_empty()
-    }
-
-    /// How many bytes of the arena were taken when it was looked at.
+    /// How many bytes of the arena were taken when it was looked at. A record takes 8 more than its payload, rounded up to a
+    /// multiple of 8, and now and then what is left before the end of the arena.
     pub fn used(&self) -> usize {
-        self.shared.used(0)
-    }
-
-    /// Whether somebody has closed it. That stays true.
-    pub fn is_closed(&self) -> bool {
-        self.shared.is_closed()
-    }
-
-    /// Closes the ring for good: nothing more goes in, what is in it can still be taken.
-    pub fn close(&self) {
-        self.shared.close();
+        self.attached.shared.used(0)
     }
 
     /// Who produces.
     pub fn producer_role(&self) -> Holder {
-        self.shared.producer(0).holder()
+        self.attached.shared.producer(0).holder()
     }
 
     /// Who consumes.
     pub fn consumer_role(&self) -> Holder {
-        self.shared.consumer().holder()
+        self.attached.shared.consumer().holder()
     }
 }

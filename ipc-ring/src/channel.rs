@@ -35,15 +35,16 @@ use std::time::Instant;
 
 use ipc_core::Mapped;
 use ipc_core::event::Wait;
-use ipc_core::segment::{Kind, Object, ObjectSpec, Segment, SegmentError};
+use ipc_core::segment::{Kind, Object, ObjectSpec, SegmentError};
 
 pub use codec::{Bincode, Codec, CodecError};
 
 use crate::bytes::{self, DEFAULT_CAPACITY, Reservation, Shared, attach, spec};
 use crate::error::ClaimError;
 use crate::lanes::{claim_consumer, claim_lane};
-use crate::ring::{self, Options};
+use crate::ring::{self, Attached, Options};
 use crate::role::Holder;
+use crate::side::Whole;
 
 /// How rings of this kind are told from others, and cleared up after the dead.
 pub const KIND: Kind = bytes::CHANNEL;
@@ -87,12 +88,14 @@ pub enum PopError {
 /// A channel of `M` in shared memory, from which its ends are claimed. `C` says how a value becomes bytes.
 #[derive(Debug)]
 pub struct Ring<M, C = Bincode> {
-    object: Object,
-    shared: Shared<Mapped>,
+    attached: Attached<Shared<Mapped>>,
     value: PhantomData<fn(M, C) -> M>,
 }
 
 impl<M, C> ring::Ring for Ring<M, C> {
+    type Producer = Producer<M, C>;
+    type Consumer = Consumer<M, C>;
+
     fn spec(capacity: usize) -> Result<ObjectSpec, SegmentError> {
         Self::spec_of_lanes(capacity, 1)
     }
@@ -102,19 +105,42 @@ impl<M, C> ring::Ring for Ring<M, C> {
     }
 
     fn attach(object: Object) -> Result<Self, SegmentError> {
-        let shared = attach(&object, KIND, VERSION)?;
-        let value = PhantomData;
         Ok(Self {
-            object,
-            shared,
-            value,
+            attached: attach(object, KIND, VERSION)?,
+            value: PhantomData,
         })
+    }
+
+    fn object(&self) -> &Object {
+        &self.attached.object
+    }
+
+    fn whole(&self) -> &dyn Whole {
+        &self.attached.shared
     }
 
     /// How to create the channel in a segment of its own. The capacity is in bytes and of each lane,
     /// [`DEFAULT_CAPACITY`] if not set; there is one lane if not set.
     fn options() -> Options<Self> {
         Options::new(DEFAULT_CAPACITY)
+    }
+
+    /// Claims a lane for a producer, as [`lanes::Ring`](crate::lanes::Ring) does.
+    fn producer(&self) -> Result<Producer<M, C>, ClaimError> {
+        Ok(Producer {
+            end: claim_lane(&self.attached)?,
+            guess: GUESS,
+            value: PhantomData,
+        })
+    }
+
+    /// Claims the role of the consumer: there is one at a time.
+    fn consumer(&self) -> Result<Consumer<M, C>, ClaimError> {
+        Ok(Consumer {
+            end: claim_consumer(&self.attached)?,
+            record: Vec::new(),
+            value: PhantomData,
+        })
     }
 }
 
@@ -129,67 +155,16 @@ impl<M, C> Options<Ring<M, C>> {
 impl<M, C> Clone for Ring<M, C> {
     fn clone(&self) -> Self {
         Self {
-            object: self.object.clone(),
-            shared: self.shared.clone(),
+            attached: self.attached.clone(),
             value: PhantomData,
         }
     }
 }
 
 impl<M, C> Ring<M, C> {
-    /// Claims a lane for a producer, as [`lanes::Ring::producer`](crate::lanes::Ring::producer) does.
-    pub fn producer(&self) -> Result<Producer<M, C>, ClaimError> {
-        Ok(Producer {
-            end: claim_lane(&self.object, &self.shared)?,
-            guess: GUESS,
-            value: PhantomData,
-        })
-    }
-
-    /// Claims the role of the consumer: there is one at a time.
-    pub fn consumer(&self) -> Result<Consumer<M, C>, ClaimError> {
-        Ok(Consumer {
-            end: claim_consumer(&self.object, &self.shared)?,
-            record: Vec::new(),
-            value: PhantomData,
-        })
-    }
-
-    /// The channel for the calling process, a forked child of the one that opened it.
-    pub fn rejoin(&self) -> Result<Self, SegmentError> {
-        let segment = self.segment().rejoin()?;
-        ring::Ring::in_segment(&segment, &self.object.entry().name)
-    }
-
-    /// The segment that the channel lies in.
-    pub fn segment(&self) -> &Segment {
-        self.object.segment()
-    }
-
     /// How many lanes there are, and so producers at a time.
     pub fn lanes(&self) -> usize {
-        self.shared.lanes()
-    }
-
-    /// How many values were in it when it was looked at. While others push and pop, it may differ by the time you read
-    /// it.
-    pub fn len(&self) -> usize {
-        self.shared.len()
-    }
-
-    /// Whether nothing was in it when it was looked at.
-    pub fn is_empty(&self) -> bool {
-        self.shared.is_empty()
-    }
-
-    /// Whether somebody has closed it. That stays true.
-    pub fn is_closed(&self) -> bool {
-        self.shared.is_closed()
-    }
-
-    /// Closes the channel for good: nothing more goes in, what is in it can still be taken.
-    pub fn close(&self) {
-        self.shared.close();
+        self.attached.shared.lanes()
     }
 
     /// Who produces in a lane.
@@ -198,12 +173,12 @@ impl<M, C> Ring<M, C> {
     ///
     /// If there is no such lane.
     pub fn producer_role(&self, lane: usize) -> Holder {
-        self.shared.producer(lane).holder()
+        self.attached.shared.producer(lane).holder()
     }
 
     /// Who consumes.
     pub fn consumer_role(&self) -> Holder {
-        self.shared.consumer().holder()
+        self.attached.shared.consumer().holder()
     }
 }
 

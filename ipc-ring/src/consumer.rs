@@ -6,11 +6,11 @@ use std::time::Instant;
 use ipc_core::event::Wait;
 use ipc_core::{Mapped, Message, bytemuck};
 
+use crate::claim::Claim;
 use crate::error::PopError;
 use crate::handle::{Handle, Stopped};
 use crate::loan::Loan;
-use crate::ring::Claim;
-use crate::side::{LendSide, ReceiveSide};
+use crate::side::{LendSide, ReceiveSide, Whole};
 
 /// The end that messages come out at. Each kind names its own: [`spsc::Consumer`](crate::spsc::Consumer), and so on.
 ///
@@ -143,7 +143,7 @@ impl<T: Message, S: ReceiveSide<Memory = Mapped>> Consumer<T, S> {
 
     /// How many messages fit in.
     pub fn capacity(&self) -> usize {
-        self.handle.side.capacity()
+        self.handle.side.whole().capacity()
     }
 
     /// Closes the ring for good: producers are told [`PushError::Closed`](crate::PushError::Closed).

@@ -8,9 +8,9 @@ use ipc_core::event::{SLICE, Wait, wait_until};
 use ipc_core::memory::Memory;
 use ipc_core::participant::ParticipantId;
 
+use crate::claim::Claim;
 use crate::error::{PopError, PushError};
-use crate::ring::Claim;
-use crate::side::{Refusal, Side};
+use crate::side::{Refusal, Side, Whole};
 
 /// A side of the algorithm, what entitles us to it, and how it waits.
 #[derive(Debug)]
@@ -154,7 +154,7 @@ impl<S: Side<Memory = Mapped>> Handle<S> {
     /// Closes the ring, unless this handle was inherited through `fork`.
     pub(crate) fn close(&self) {
         if self.claim.is_here() {
-            self.side.close();
+            self.side.whole().close();
         }
     }
 }

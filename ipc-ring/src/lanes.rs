@@ -22,14 +22,16 @@
 //! [`PopError::Corrupt`](crate::PopError::Corrupt) and then left alone: it does not stop the others.
 
 use ipc_core::Mapped;
-use ipc_core::segment::{Kind, Object, ObjectSpec, Segment, SegmentError};
+use ipc_core::segment::{Kind, Object, ObjectSpec, SegmentError};
 
 pub use crate::bytes::{Consumer, DEFAULT_CAPACITY, Producer, Record, Reservation};
 
-use crate::bytes::{Shared, attach, damaged, recover, spec};
+use crate::bytes::{Shared, attach, recover, spec};
+use crate::claim::Claim;
 use crate::error::ClaimError;
-use crate::ring::{self, Claim, Options};
+use crate::ring::{self, Attached, Options};
 use crate::role::Holder;
+use crate::side::Whole;
 
 /// How rings of this kind are told from others, and cleared up after the dead.
 pub const KIND: Kind = Kind {
@@ -49,11 +51,13 @@ pub const MAX_LANES: usize = 1024;
 /// Lanes in shared memory, from which producers and the consumer are claimed.
 #[derive(Clone, Debug)]
 pub struct Ring {
-    object: Object,
-    shared: Shared<Mapped>,
+    attached: Attached<Shared<Mapped>>,
 }
 
 impl ring::Ring for Ring {
+    type Producer = Producer;
+    type Consumer = Consumer;
+
     fn spec(capacity: usize) -> Result<ObjectSpec, SegmentError> {
         Self::spec_of_lanes(capacity, DEFAULT_LANES)
     }
@@ -63,8 +67,16 @@ impl ring::Ring for Ring {
     }
 
     fn attach(object: Object) -> Result<Self, SegmentError> {
-        let shared = attach(&object, KIND, VERSION)?;
-        Ok(Self { object, shared })
+        let attached = attach(object, KIND, VERSION)?;
+        Ok(Self { attached })
+    }
+
+    fn object(&self) -> &Object {
+        &self.attached.object
+    }
+
+    fn whole(&self) -> &dyn Whole {
+        &self.attached.shared
     }
 
     /// How to create the ring in a segment of its own. The capacity is in bytes and of each lane, [`DEFAULT_CAPACITY`] if
@@ -72,70 +84,32 @@ impl ring::Ring for Ring {
     fn options() -> Options<Self> {
         Options::<Self>::new(DEFAULT_CAPACITY).lanes(DEFAULT_LANES)
     }
-}
 
-impl Ring {
     /// Claims a lane for a producer. A producer that died is cleared up after where no other lane is free.
     ///
     /// # Errors
     ///
     /// [`ClaimError::NoLane`] if every lane has a producer that lives.
-    pub fn producer(&self) -> Result<Producer, ClaimError> {
-        claim_lane(&self.object, &self.shared)
+    fn producer(&self) -> Result<Producer, ClaimError> {
+        claim_lane(&self.attached)
     }
 
     /// Claims the role of the consumer: there is one at a time. A consumer that died is cleared up after, and the new one
     /// goes on where its commits end.
-    pub fn consumer(&self) -> Result<Consumer, ClaimError> {
-        claim_consumer(&self.object, &self.shared)
+    fn consumer(&self) -> Result<Consumer, ClaimError> {
+        claim_consumer(&self.attached)
     }
+}
 
-    /// The ring for the calling process, a forked child of the one that opened it.
-    pub fn rejoin(&self) -> Result<Self, SegmentError> {
-        let segment = self.segment().rejoin()?;
-        ring::Ring::in_segment(&segment, &self.object.entry().name)
-    }
-
-    /// The segment that the ring lies in.
-    pub fn segment(&self) -> &Segment {
-        self.object.segment()
-    }
-
+impl Ring {
     /// How many lanes there are, and so producers at a time.
     pub fn lanes(&self) -> usize {
-        self.shared.lanes()
-    }
-
-    /// Bytes of the arena of each lane.
-    pub fn capacity(&self) -> usize {
-        self.shared.capacity()
+        self.attached.shared.lanes()
     }
 
     /// The longest record, in bytes: half the arena of a lane.
     pub fn max_len(&self) -> usize {
-        self.shared.max_len()
-    }
-
-    /// How many records were in all lanes when they were looked at. While others push and pop, it may differ by the time
-    /// you read it.
-    pub fn len(&self) -> usize {
-        self.shared.len()
-    }
-
-    /// Whether nothing was in any lane when they were looked at.
-    pub fn is_empty(&self) -> bool {
-        self.shared.is_empty()
-    }
-
-    /// Whether somebody has closed it. That stays true.
-    pub fn is_closed(&self) -> bool {
-        self.shared.is_closed()
-    }
-
-    /// Closes all lanes for good: nothing more goes in, what is in them can still be taken. A producer that has no more to
-    /// say is dropped instead, which frees its lane for another one.
-    pub fn close(&self) {
-        self.shared.close();
+        self.attached.shared.max_len()
     }
 
     /// Who produces in a lane.
@@ -144,17 +118,18 @@ impl Ring {
     ///
     /// If there is no such lane.
     pub fn producer_role(&self, lane: usize) -> Holder {
-        self.shared.producer(lane).holder()
+        self.attached.shared.producer(lane).holder()
     }
 
     /// Who consumes.
     pub fn consumer_role(&self) -> Holder {
-        self.shared.consumer().holder()
+        self.attached.shared.consumer().holder()
     }
 }
 
 /// Claims a free lane; an empty one if there is.
-pub(crate) fn claim_lane(object: &Object, shared: &Shared<Mapped>) -> Result<Producer, ClaimError> {
+pub(crate) fn claim_lane(attached: &Attached<Shared<Mapped>>) -> Result<Producer, ClaimError> {
+    let Attached { object, shared } = attached;
     let mut lanes: Vec<_> = (0..shared.lanes()).collect();
     // Those that are free without asking first; of these, the empty ones. All of it may have changed when we get there.
     lanes.sort_by_key(|&lane| {
@@ -163,7 +138,7 @@ pub(crate) fn claim_lane(object: &Object, shared: &Shared<Mapped>) -> Result<Pro
     });
     for lane in lanes {
         let (role, peer) = (shared.producer(lane), shared.consumer());
-        let claim = match Claim::role(object.segment(), role, "producer", peer) {
+        let claim = match Claim::role(object, role, "producer", peer) {
             Err(ClaimError::Taken { .. }) => continue,
             other => other?,
         };
@@ -179,12 +154,9 @@ pub(crate) fn claim_lane(object: &Object, shared: &Shared<Mapped>) -> Result<Pro
 }
 
 /// Claims the consumer's role.
-pub(crate) fn claim_consumer(
-    object: &Object,
-    shared: &Shared<Mapped>,
-) -> Result<Consumer, ClaimError> {
-    let (role, peer) = (shared.consumer(), shared.producer(0));
-    let claim = Claim::role(object.segment(), role, "consumer", peer)?;
-    let side = shared.receiver().map_err(|_| damaged(object))?;
+pub(crate) fn claim_consumer(attached: &Attached<Shared<Mapped>>) -> Result<Consumer, ClaimError> {
+    let Attached { object, shared } = attached;
+    let claim = Claim::role(object, shared.consumer(), "consumer", shared.producer(0))?;
+    let side = shared.receiver().map_err(|_| ring::damaged(object))?;
     Ok(Consumer::new(side, claim))
 }

@@ -36,6 +36,7 @@ pub mod broadcast;
 pub mod bytes;
 #[cfg(feature = "channel")]
 pub mod channel;
+mod claim;
 mod consumer;
 mod error;
 mod handle;
@@ -44,11 +45,13 @@ pub mod lanes;
 mod loan;
 pub mod mpmc;
 mod observer;
+mod pace;
 mod producer;
 pub mod ready;
 mod ring;
 pub mod role;
 pub mod side;
+mod slot;
 pub mod spsc;
 #[cfg(feature = "futures")]
 pub mod stream;

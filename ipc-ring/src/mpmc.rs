@@ -67,19 +67,25 @@
 //! Sources: Vyukov's bounded queue for the slots. Ours are the owner in the word, the hints and the recovery, which were
 //! explored exhaustively with kills; two protocols with less in the word were refuted in the same way.
 
-mod algorithm;
+mod consumer;
 pub mod geometry;
+mod producer;
+mod shared;
 
 use std::marker::PhantomData;
 
 use ipc_core::memory::{Area, OutOfArea};
 use ipc_core::participant::ParticipantId;
-use ipc_core::segment::{Entry, Kind, Object, ObjectSpec, Segment, SegmentError};
+use ipc_core::segment::{Entry, Kind, Object, ObjectSpec, SegmentError};
 use ipc_core::{Mapped, Message};
 
+use crate::claim::Claim;
 use crate::error::ClaimError;
-use crate::ring::{self, Claim};
-pub use algorithm::{Receiver, Sender, Shared};
+use crate::ring::{self, Attached};
+use crate::side::Whole;
+pub use consumer::Receiver;
+pub use producer::Sender;
+pub use shared::Shared;
 
 /// How rings of this kind are told from others, and cleared up after the dead.
 pub const KIND: Kind = Kind {
@@ -91,36 +97,15 @@ pub const KIND: Kind = Kind {
 pub const VERSION: u32 = 1;
 
 fn recover(area: &Area<Mapped>, entry: &Entry, dead: ParticipantId) -> Result<(), OutOfArea> {
-    let [capacity, stride] = entry.parameters;
-    Shared::with_stride(area, capacity as usize, stride as usize)?.recover(dead);
+    Shared::of(area, entry)?.recover(dead);
     Ok(())
 }
 
 /// A ring of `T` in shared memory, at which any number of handles push and pop.
 #[derive(Clone, Debug)]
 pub struct Ring<T> {
-    object: Object,
-    shared: Shared<Mapped>,
+    attached: Attached<Shared<Mapped>>,
     message: PhantomData<fn(T) -> T>,
-}
-
-impl<T: Message> ring::Ring for Ring<T> {
-    fn spec(capacity: usize) -> Result<ObjectSpec, SegmentError> {
-        let stride = algorithm::stride(size_of::<T>(), align_of::<T>());
-        let len = Shared::<Mapped>::size(capacity, size_of::<T>(), align_of::<T>());
-        ring::spec_of::<T>(KIND, VERSION, capacity, stride, len)
-    }
-
-    fn attach(object: Object) -> Result<Self, SegmentError> {
-        let stride = algorithm::stride(size_of::<T>(), align_of::<T>());
-        let capacity = ring::capacity_of::<T>(&object, KIND, VERSION, stride)?;
-        let shared = Shared::new(object.area(), capacity, size_of::<T>(), align_of::<T>());
-        Ok(Self {
-            shared: shared.map_err(|_| ring::misfit(&object))?,
-            object,
-            message: PhantomData,
-        })
-    }
 }
 
 /// A producer of a ring; there may be any number.
@@ -129,52 +114,44 @@ pub type Producer<T> = crate::Producer<T, Sender<Mapped>>;
 /// A consumer of a ring; there may be any number.
 pub type Consumer<T> = crate::Consumer<T, Receiver<Mapped>>;
 
-impl<T: Message> Ring<T> {
+impl<T: Message> ring::Ring for Ring<T> {
+    type Producer = Producer<T>;
+    type Consumer = Consumer<T>;
+
+    fn spec(capacity: usize) -> Result<ObjectSpec, SegmentError> {
+        ring::spec_in_slots::<T>(KIND, VERSION, capacity, Shared::<Mapped>::size)
+    }
+
+    fn attach(object: Object) -> Result<Self, SegmentError> {
+        Ok(Self {
+            attached: Attached::in_slots::<T>(object, KIND, VERSION, Shared::new)?,
+            message: PhantomData,
+        })
+    }
+
+    fn object(&self) -> &Object {
+        &self.attached.object
+    }
+
+    fn whole(&self) -> &dyn Whole {
+        &self.attached.shared
+    }
+
     /// A handle to push with. Take as many as there are threads that push.
-    pub fn producer(&self) -> Result<Producer<T>, ClaimError> {
-        let claim = Claim::participant(self.segment())?;
-        Ok(Producer::new(self.shared.sender(claim.me()), claim))
+    fn producer(&self) -> Result<Producer<T>, ClaimError> {
+        let claim = Claim::participant(self.object())?;
+        Ok(Producer::new(
+            self.attached.shared.sender(claim.me()),
+            claim,
+        ))
     }
 
     /// A handle to pop with. Take as many as there are threads that pop.
-    pub fn consumer(&self) -> Result<Consumer<T>, ClaimError> {
-        let claim = Claim::participant(self.segment())?;
-        Ok(Consumer::new(self.shared.receiver(claim.me()), claim))
-    }
-
-    /// The ring for the calling process, a forked child of the one that opened it.
-    pub fn rejoin(&self) -> Result<Self, SegmentError> {
-        let segment = self.segment().rejoin()?;
-        ring::Ring::in_segment(&segment, &self.object.entry().name)
-    }
-
-    /// The segment that the ring lies in.
-    pub fn segment(&self) -> &Segment {
-        self.object.segment()
-    }
-
-    /// How many messages fit in.
-    pub fn capacity(&self) -> usize {
-        self.shared.capacity()
-    }
-
-    /// How many messages were in it when it was looked at; roughly, while others push and pop.
-    pub fn len(&self) -> usize {
-        self.shared.len()
-    }
-
-    /// Whether nothing was in it when it was looked at.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Whether somebody has closed it. That stays true.
-    pub fn is_closed(&self) -> bool {
-        self.shared.is_closed()
-    }
-
-    /// Closes the ring for good: nothing more goes in, what is in it can still be taken.
-    pub fn close(&self) {
-        self.shared.close();
+    fn consumer(&self) -> Result<Consumer<T>, ClaimError> {
+        let claim = Claim::participant(self.object())?;
+        Ok(Consumer::new(
+            self.attached.shared.receiver(claim.me()),
+            claim,
+        ))
     }
 }

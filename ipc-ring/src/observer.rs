@@ -1,25 +1,49 @@
 //! Looking at a ring without taking part: no participant's row, no role, no store.
 
+use std::fmt;
+use std::sync::Arc;
+
 use ipc_core::ReadOnly;
-use ipc_core::segment::{Place, Segment, SegmentError, SegmentView};
+use ipc_core::memory::{Area, OutOfArea};
+use ipc_core::segment::{Entry, ObjectView, Place, Segment, SegmentError, SegmentView};
 
-use crate::ring::ONLY;
-use crate::{broadcast, mpmc, spsc};
+use crate::ring::{ONLY, misfit};
+use crate::side::Whole;
+use crate::{broadcast, bytes, lanes, mpmc, spsc};
 
-/// A ring of messages of a fixed type, open for reading only: `spsc`, `mpmc` or `broadcast`. The messages may be of any
-/// type.
+/// A ring of any kind, open for reading only. Its messages may be of any type.
 ///
 /// The file need not be writable, and nobody notices. What it tells was so when it was looked at.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Observer {
-    ring: Shared,
+    object: ObjectView,
+    ring: Arc<dyn Whole + Send + Sync>,
 }
 
-#[derive(Clone, Debug)]
-enum Shared {
-    Spsc(spsc::Shared<ReadOnly>),
-    Mpmc(mpmc::Shared<ReadOnly>),
-    Broadcast(broadcast::Shared<ReadOnly>),
+/// Makes a ring of what the directory says.
+type Look = fn(&Area<ReadOnly>, &Entry) -> Result<Arc<dyn Whole + Send + Sync>, OutOfArea>;
+
+/// The kinds that can be looked at.
+const KINDS: [([u8; 8], Look); 6] = [
+    (broadcast::KIND.tag, |area, entry| {
+        Ok(Arc::new(broadcast::Shared::of(area, entry)?))
+    }),
+    (bytes::CHANNEL.tag, lanes_of),
+    (bytes::KIND.tag, lanes_of),
+    (lanes::KIND.tag, lanes_of),
+    (mpmc::KIND.tag, |area, entry| {
+        Ok(Arc::new(mpmc::Shared::of(area, entry)?))
+    }),
+    (spsc::KIND.tag, |area, entry| {
+        Ok(Arc::new(spsc::Shared::of(area, entry)?))
+    }),
+];
+
+fn lanes_of(
+    area: &Area<ReadOnly>,
+    entry: &Entry,
+) -> Result<Arc<dyn Whole + Send + Sync>, OutOfArea> {
+    Ok(Arc::new(bytes::Shared::of(area, entry)?))
 }
 
 impl Observer {
@@ -39,59 +63,44 @@ impl Observer {
     /// If there is none, or it is of another kind.
     pub fn in_segment(segment: &SegmentView, name: &str) -> Result<Self, SegmentError> {
         let object = segment.object(name)?;
-        let (entry, area) = (object.entry(), object.area());
-        let [capacity, stride] = entry.parameters.map(|number| number as usize);
-        let ring = match entry.kind {
-            tag if tag == spsc::KIND.tag => {
-                spsc::Shared::new(area, capacity, stride).map(Shared::Spsc)
-            }
-            tag if tag == mpmc::KIND.tag => {
-                mpmc::Shared::with_stride(area, capacity, stride).map(Shared::Mpmc)
-            }
-            tag if tag == broadcast::KIND.tag => {
-                broadcast::Shared::with_stride(area, capacity, stride).map(Shared::Broadcast)
-            }
-            _ => {
-                return Err(SegmentError::Object(format!(
-                    "{name:?} is no ring of messages of a fixed type"
-                )));
-            }
+        let tag = object.entry().kind;
+        let Some((_, look)) = KINDS.iter().find(|(known, _)| *known == tag) else {
+            return Err(SegmentError::Object(format!("{name:?} is no ring")));
         };
-        match ring {
-            Ok(ring) => Ok(Self { ring }),
-            Err(fault) => Err(SegmentError::Damaged(format!("the ring {name:?}: {fault}"))),
-        }
+        let ring = look(object.area(), object.entry()).map_err(|_| misfit(object.entry()))?;
+        Ok(Self { object, ring })
+    }
+
+    /// The object that it looks at.
+    pub fn object(&self) -> &ObjectView {
+        &self.object
     }
 
     /// How many messages are in it; in a broadcast ring, how many its slowest lossless reader has still to take.
     pub fn len(&self) -> usize {
-        match &self.ring {
-            Shared::Spsc(ring) => ring.len(),
-            Shared::Mpmc(ring) => ring.len(),
-            Shared::Broadcast(ring) => ring.len(),
-        }
+        self.ring.len()
     }
 
     /// Whether there is nothing to take.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.ring.is_empty()
     }
 
-    /// How many messages fit in.
+    /// How many messages fit in; of a ring of records, the bytes of the arena of each lane.
     pub fn capacity(&self) -> usize {
-        match &self.ring {
-            Shared::Spsc(ring) => ring.capacity(),
-            Shared::Mpmc(ring) => ring.capacity(),
-            Shared::Broadcast(ring) => ring.capacity(),
-        }
+        self.ring.capacity()
     }
 
     /// Whether somebody has closed it. That stays true.
     pub fn is_closed(&self) -> bool {
-        match &self.ring {
-            Shared::Spsc(ring) => ring.is_closed(),
-            Shared::Mpmc(ring) => ring.is_closed(),
-            Shared::Broadcast(ring) => ring.is_closed(),
-        }
+        self.ring.is_closed()
+    }
+}
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Observer")
+            .field(self.object.entry())
+            .finish()
     }
 }

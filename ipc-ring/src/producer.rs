@@ -6,11 +6,11 @@ use std::time::Instant;
 use ipc_core::event::Wait;
 use ipc_core::{Mapped, Message, bytemuck};
 
+use crate::claim::Claim;
 use crate::error::PushError;
 use crate::handle::Handle;
 use crate::loan::Reservation;
-use crate::ring::Claim;
-use crate::side::SendSide;
+use crate::side::{SendSide, Whole};
 
 /// The end that messages go in at. Each kind names its own: [`spsc::Producer`](crate::spsc::Producer), and so on.
 ///
@@ -159,7 +159,7 @@ impl<T: Message, S: SendSide<Memory = Mapped>> Producer<T, S> {
 
     /// How many messages fit in.
     pub fn capacity(&self) -> usize {
-        self.handle.side.capacity()
+        self.handle.side.whole().capacity()
     }
 
     /// Closes the ring for good: consumers take what is in it and are then told

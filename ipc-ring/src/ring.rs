@@ -1,24 +1,27 @@
-//! What every kind of ring has in common: how it is created and opened, and how roles in it are claimed.
+//! What every kind of ring has in common: how it is created, opened and looked at.
 
 use std::marker::PhantomData;
-use std::thread;
-use std::time::{Duration, Instant};
 
-use ipc_core::fork::Process;
-use ipc_core::participant::{Life, ParticipantId};
+use ipc_core::memory::{Area, OutOfArea};
 use ipc_core::segment::{
     Entry, Kind, Object, ObjectSpec, Place, Segment, SegmentError, SegmentOptions,
 };
 use ipc_core::{Mapped, Message};
 
 use crate::error::ClaimError;
-use crate::role::{Holder, Role};
+use crate::side::Whole;
+use crate::slot;
 
 /// The name of the ring in a segment that holds nothing else.
 pub const ONLY: &str = "ring";
 
-/// A kind of ring, attached to an object in a segment.
+/// A ring of some kind, attached to an object in a segment.
 pub trait Ring: Sized {
+    /// The end that messages go in at.
+    type Producer;
+    /// The end that messages come out at.
+    type Consumer;
+
     /// What an object for a ring of `capacity` slots needs.
     ///
     /// # Errors
@@ -36,6 +39,27 @@ pub trait Ring: Sized {
     /// The ring in an object, if it is one of this kind and of this layout.
     fn attach(object: Object) -> Result<Self, SegmentError>;
 
+    /// The object that the ring is in.
+    fn object(&self) -> &Object;
+
+    /// The ring as the algorithm sees it.
+    #[doc(hidden)]
+    fn whole(&self) -> &dyn Whole;
+
+    /// Claims the end that messages go in at.
+    ///
+    /// # Errors
+    ///
+    /// If it has been claimed as often as the kind allows, by processes that live; the dead are cleared up after.
+    fn producer(&self) -> Result<Self::Producer, ClaimError>;
+
+    /// Claims the end that messages come out at.
+    ///
+    /// # Errors
+    ///
+    /// As for [`producer`](Self::producer).
+    fn consumer(&self) -> Result<Self::Consumer, ClaimError>;
+
     /// How to create the ring in a segment of its own.
     fn options() -> Options<Self> {
         Options::new(1024)
@@ -50,6 +74,49 @@ pub trait Ring: Sized {
     fn in_segment(segment: &Segment, name: &str) -> Result<Self, SegmentError> {
         segment.learn(KINDS);
         Self::attach(segment.object(name)?)
+    }
+
+    /// The segment that the ring lies in.
+    fn segment(&self) -> &Segment {
+        self.object().segment()
+    }
+
+    /// The ring for the calling process, a forked child of the one that opened it.
+    fn rejoin(&self) -> Result<Self, SegmentError> {
+        let segment = self.segment().rejoin()?;
+        Self::in_segment(&segment, &self.object().entry().name)
+    }
+
+    /// Writes the ring back to the file of its segment and waits, as [`Object::sync`] does.
+    fn sync(&self) -> Result<(), SegmentError> {
+        self.object().sync()
+    }
+
+    /// How many messages were in it when it was looked at, in all lanes together; of a broadcast ring, how many its slowest
+    /// lossless reader had still to take. While others push and pop, it may differ by the time you read it.
+    fn len(&self) -> usize {
+        self.whole().len()
+    }
+
+    /// Whether nothing was in it when it was looked at.
+    fn is_empty(&self) -> bool {
+        self.whole().is_empty()
+    }
+
+    /// How many messages fit in. Of a ring of records: the bytes of its arena, or of that of each lane.
+    fn capacity(&self) -> usize {
+        self.whole().capacity()
+    }
+
+    /// Whether somebody has closed it. That stays true.
+    fn is_closed(&self) -> bool {
+        self.whole().is_closed()
+    }
+
+    /// Closes the ring for good: nothing more goes in, what is in it can still be taken. A producer that has no more to say
+    /// where there are others is dropped instead.
+    fn close(&self) {
+        self.whole().close();
     }
 }
 
@@ -66,6 +133,7 @@ pub(crate) const KINDS: &[Kind] = &[
 
 /// How to create a ring in a segment of its own.
 #[derive(Clone, Debug)]
+#[must_use = "options do nothing before create, open or open_or_create is called"]
 pub struct Options<R> {
     capacity: usize,
     pub(crate) lanes: usize,
@@ -90,34 +158,59 @@ impl<R: Ring> Options<R> {
         self
     }
 
-    /// How many processes can be attached at the same time, 64 if not set.
-    pub fn participants(mut self, count: u16) -> Self {
-        self.segment = self.segment.participants(count);
+    /// Everything that can be said of a segment: how many processes can be attached at a time, the mode of the file, a group
+    /// or an owner to trust, huge pages. Objects that it has been given lie beside the ring.
+    ///
+    /// ```
+    /// use ipc_core::segment::{Place, SegmentOptions};
+    /// use ipc_ring::{Ring, spsc};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let many = SegmentOptions::new().participants(1000).huge_pages();
+    /// let ring = spsc::Ring::<u64>::options().segment(many).create(Place::Memfd("feed".into()))?;
+    /// assert_eq!(ring.segment().header().participants, 1000);
+    /// # Ok(()) }
+    /// ```
+    pub fn segment(mut self, options: SegmentOptions) -> Self {
+        self.segment = options;
         self
     }
 
+    /// How many processes can be attached at the same time, 64 if not set.
+    pub fn participants(self, count: u16) -> Self {
+        let segment = self.segment.clone().participants(count);
+        self.segment(segment)
+    }
+
     /// The mode of the file, 0600 if not set.
-    pub fn mode(mut self, mode: u32) -> Self {
-        self.segment = self.segment.mode(mode);
-        self
+    pub fn mode(self, mode: u32) -> Self {
+        let segment = self.segment.clone().mode(mode);
+        self.segment(segment)
     }
 
     /// Creates the ring.
     pub fn create(self, place: impl Into<Place>) -> Result<R, SegmentError> {
-        let segment = self
-            .segment
-            .object(ONLY, R::spec_of_lanes(self.capacity, self.lanes)?)
-            .create(place)?;
-        R::in_segment(&segment, ONLY)
+        R::in_segment(&self.with_ring()?.create(place)?, ONLY)
+    }
+
+    /// Opens the ring, with the owner and the group that these options trust. Its capacity is what its creator chose.
+    pub fn open(self, place: impl Into<Place>) -> Result<R, SegmentError> {
+        R::in_segment(&self.segment.open(place)?, ONLY)
     }
 
     /// Opens the ring if it exists, and creates it otherwise. The capacity of one that exists is what its creator chose.
     pub fn open_or_create(self, place: impl Into<Place>) -> Result<R, SegmentError> {
-        let segment = self
-            .segment
-            .object(ONLY, R::spec_of_lanes(self.capacity, self.lanes)?)
-            .open_or_create(place)?;
-        R::in_segment(&segment, ONLY)
+        R::in_segment(&self.with_ring()?.open_or_create(place)?, ONLY)
+    }
+
+    /// Creates the ring and gives it the name, whatever had the name before. Whoever has the old one open goes on using it.
+    pub fn replace(self, place: impl Into<Place>) -> Result<R, SegmentError> {
+        R::in_segment(&self.with_ring()?.replace(place)?, ONLY)
+    }
+
+    fn with_ring(self) -> Result<SegmentOptions, SegmentError> {
+        let spec = R::spec_of_lanes(self.capacity, self.lanes)?;
+        Ok(self.segment.object(ONLY, spec))
     }
 }
 
@@ -126,6 +219,49 @@ impl Options<crate::lanes::Ring> {
     pub fn lanes(mut self, lanes: usize) -> Self {
         self.lanes = lanes;
         self
+    }
+}
+
+/// A ring and the object that it is in: what the `Ring` of every kind holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Attached<W> {
+    pub(crate) object: Object,
+    pub(crate) shared: W,
+}
+
+impl<W> Attached<W> {
+    /// The ring that `new` makes of the area and the capacity, if the object is of that kind, with messages of type `T` in
+    /// slots of `stride` bytes.
+    pub(crate) fn typed<T: Message>(
+        object: Object,
+        kind: Kind,
+        version: u32,
+        stride: Option<usize>,
+        new: impl FnOnce(&Area<Mapped>, usize) -> Result<W, OutOfArea>,
+    ) -> Result<Self, SegmentError> {
+        object.expect(kind.tag, version, &T::schema().text())?;
+        let [capacity, found] = object.entry().parameters;
+        let capacity = usize::try_from(capacity)
+            .ok()
+            .filter(|_| stride.is_some_and(|stride| stride as u64 == found));
+        match capacity.map(|capacity| new(object.area(), capacity)) {
+            Some(Ok(shared)) => Ok(Self { object, shared }),
+            _ => Err(misfit(object.entry())),
+        }
+    }
+
+    /// The same for messages in slots with words; `new` makes the ring of area, capacity, size and alignment.
+    pub(crate) fn in_slots<T: Message>(
+        object: Object,
+        kind: Kind,
+        version: u32,
+        new: fn(&Area<Mapped>, usize, usize, usize) -> Result<W, OutOfArea>,
+    ) -> Result<Self, SegmentError> {
+        let (size, align) = (size_of::<T>(), align_of::<T>());
+        let stride = slot::stride(size, align);
+        Self::typed::<T>(object, kind, version, stride, |area, capacity| {
+            new(area, capacity, size, align)
+        })
     }
 }
 
@@ -164,133 +300,36 @@ pub(crate) fn spec_of<T: Message>(
     })
 }
 
-/// The capacity of the ring in `object`, if it is of that kind, with messages of type `T` in slots of `stride` bytes.
-pub(crate) fn capacity_of<T: Message>(
-    object: &Object,
+/// The object for a ring of `capacity` messages of type `T` in slots with words; `len` tells how long it is, of capacity,
+/// size and alignment.
+pub(crate) fn spec_in_slots<T: Message>(
     kind: Kind,
     version: u32,
-    stride: Option<usize>,
-) -> Result<usize, SegmentError> {
-    object.expect(kind.tag, version, &T::schema().text())?;
-    let [capacity, found] = object.entry().parameters;
-    usize::try_from(capacity)
-        .ok()
-        .filter(|_| stride.is_some_and(|stride| stride as u64 == found))
-        .ok_or_else(|| misfit(object))
+    capacity: usize,
+    len: fn(usize, usize, usize) -> Option<usize>,
+) -> Result<ObjectSpec, SegmentError> {
+    let (size, align) = (size_of::<T>(), align_of::<T>());
+    let (stride, len) = (slot::stride(size, align), len(capacity, size, align));
+    spec_of::<T>(kind, version, capacity, stride, len)
 }
 
 /// What the directory says of a ring does not fit its object.
-pub(crate) fn misfit(object: &Object) -> SegmentError {
+pub(crate) fn misfit(entry: &Entry) -> SegmentError {
     let Entry {
         name,
         len,
-        parameters: [capacity, stride],
+        parameters: [capacity, other],
         ..
-    } = object.entry();
+    } = entry;
     SegmentError::Damaged(format!(
-        "{capacity} slots of {stride} bytes do not fit the {len} bytes of the ring {name:?}"
+        "what the directory says of the ring {name:?}, {capacity} and {other}, does not fit its {len} bytes"
     ))
 }
 
-/// What entitles a handle to its end of a ring: that the process takes part in the segment and, where the kind asks for
-/// one, a role, which is given up on drop.
-#[derive(Debug)]
-pub(crate) struct Claim {
-    segment: Segment,
-    role: Option<Role<Mapped>>,
-    me: ParticipantId,
-    process: Process,
-    /// Of the peer's claims, the one whose end has been told.
-    told: u64,
-}
-
-/// How long to wait for somebody else to clear up after a dead holder. It takes microseconds, unless he was stopped in it.
-const CLEARING_UP: Duration = Duration::from_millis(100);
-
-impl Claim {
-    /// Takes part, without a role.
-    pub(crate) fn participant(segment: &Segment) -> Result<Self, ClaimError> {
-        Ok(Self {
-            segment: segment.clone(),
-            role: None,
-            me: segment.participant()?,
-            process: Process::current(),
-            told: 0,
-        })
-    }
-
-    /// Takes `role`. A holder that has died is cleared up after first. `peer` is the role of the other side, if its death
-    /// shall be told.
-    pub(crate) fn role<'a>(
-        segment: &Segment,
-        role: &Role<Mapped>,
-        name: &'static str,
-        peer: impl Into<Option<&'a Role<Mapped>>>,
-    ) -> Result<Self, ClaimError> {
-        let mut claim = Self::participant(segment)?;
-        let patience = Instant::now() + CLEARING_UP;
-        while let Err(holder) = role.claim(claim.me) {
-            // Whoever clears up, and however the holder ended: if the word has changed, try again.
-            segment.recover(holder);
-            if role.holder() != Holder::Present(holder) {
-                continue;
-            }
-            let holder = match segment.life(holder) {
-                Life::Alive(who) => format!("process {}", who.pid),
-                // Somebody else is clearing up after it.
-                _ if Instant::now() < patience => {
-                    thread::sleep(Duration::from_millis(1));
-                    continue;
-                }
-                Life::Dead(who) => format!(
-                    "process {}, which has died and is being cleared up after",
-                    who.pid
-                ),
-                Life::Free => format!("{holder}, which is not attached: the ring is damaged"),
-            };
-            return Err(ClaimError::Taken { role: name, holder });
-        }
-        claim.role = Some(role.clone());
-        // What happened before we came is nothing to tell.
-        if let Some(peer) = peer.into().filter(|peer| peer.holder() == Holder::Died) {
-            claim.told = peer.claims();
-        }
-        Ok(claim)
-    }
-
-    /// Our number in the segment.
-    pub(crate) fn me(&self) -> ParticipantId {
-        self.me
-    }
-
-    /// Whether the calling process is the one that made the claim.
-    #[inline]
-    pub(crate) fn is_here(&self) -> bool {
-        self.process.is_here()
-    }
-
-    /// Clears up after a participant if it has died.
-    pub(crate) fn recover(&self, holder: ParticipantId) {
-        self.segment.recover(holder);
-    }
-
-    /// Whether the holder of the role `peer` has died, and this is the first time that it is told.
-    pub(crate) fn peer_died(&mut self, peer: &Role<Mapped>) -> bool {
-        if let Holder::Present(holder) = peer.holder() {
-            self.segment.recover(holder);
-        }
-        let news = peer.holder() == Holder::Died && peer.claims() != self.told;
-        if news {
-            self.told = peer.claims();
-        }
-        news
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        if let (true, Some(role)) = (self.is_here(), &self.role) {
-            role.give_up(self.me);
-        }
-    }
+/// What to say of a ring whose positions contradict each other.
+pub(crate) fn damaged(object: &Object) -> SegmentError {
+    SegmentError::Damaged(format!(
+        "the positions of the ring {:?} contradict each other",
+        object.entry().name
+    ))
 }

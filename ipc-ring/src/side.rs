@@ -4,8 +4,6 @@
 //! the same everywhere: types, deadlines, waiting, errors, the check after `fork`. A side is generic over its
 //! [`Memory`], so that a model checker drives the very code that runs in production.
 
-use std::time::Duration;
-
 use ipc_core::event::{Event, Wait};
 use ipc_core::memory::{Memory, Slots};
 use ipc_core::participant::ParticipantId;
@@ -29,39 +27,68 @@ pub enum Refusal {
     Corrupt,
 }
 
+/// What a ring is as a whole, whatever its kind and whatever it lies in.
+pub trait Whole {
+    /// How many messages were in it when it was looked at.
+    fn len(&self) -> usize;
+
+    /// Whether nothing was in it when it was looked at.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many messages fit in; of a ring of bytes, how many bytes.
+    fn capacity(&self) -> usize;
+
+    /// Whether somebody has closed it.
+    fn is_closed(&self) -> bool;
+
+    /// Closes it for good, and wakes both sides.
+    fn close(&self);
+
+    /// Takes everything that a participant held which is proven dead. Idempotent, and every step may be the last one. One
+    /// caller at a time for each participant.
+    fn recover(&self, dead: ParticipantId);
+}
+
 /// What both sides have.
 pub trait Side {
     /// What the ring lies in.
     type Memory: Memory;
 
+    /// The ring that this is a side of.
+    fn whole(&self) -> &impl Whole;
+
     /// What this side sleeps on while it is refused.
     fn event(&self) -> &Event<Self::Memory>;
 
     /// The role of the other side, where there is one whose death shall be told.
-    fn peer(&self) -> Option<&Role<Self::Memory>>;
+    fn peer(&self) -> Option<&Role<Self::Memory>> {
+        None
+    }
 
-    /// Messages in the ring when looked at.
-    fn len(&self) -> usize;
+    /// Messages in the ring when looked at, as far as they concern this side.
+    fn len(&self) -> usize {
+        self.whole().len()
+    }
 
     /// Whether nothing was in the ring when looked at.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many messages fit in.
-    fn capacity(&self) -> usize;
-
-    /// Closes the ring for good, and wakes both sides.
-    fn close(&self);
-
     /// Called before this side begins to wait.
-    fn before_wait(&mut self, wait: Wait);
+    fn before_wait(&mut self, wait: Wait) {
+        let _ = wait;
+    }
 
     /// Called when a wait is over, with whether it took a sleep.
-    fn after_wait(&mut self, slept: bool);
+    fn after_wait(&mut self, slept: bool) {
+        let _ = slept;
+    }
 
     /// Gives back what this side still holds, before its handle goes.
-    fn leave(&mut self);
+    fn leave(&mut self) {}
 }
 
 /// The producer's side. None of its calls waits.
@@ -120,14 +147,4 @@ pub struct Taken {
     pub place: u64,
     /// Whether somebody had taken it before, and died or put it back.
     pub redelivered: bool,
-}
-
-/// For a consumer that has caught up with a stream, before it polls. To poll now would take the line that is being written
-/// away from the producer for every single message.
-pub(crate) fn let_the_stream_flow(memory: &impl Memory) {
-    const LONG_ENOUGH: Duration = Duration::from_nanos(800);
-    let until = memory.now() + LONG_ENOUGH;
-    while memory.now() < until {
-        memory.pause();
-    }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ipc_core::event::{Event, Waiters};
 use ipc_core::memory::{Area, Memory};
 use ipc_core::participant::ParticipantId;
-use ipc_ring::side::{LendSide, ReceiveSide, SendSide};
+use ipc_ring::side::{LendSide, ReceiveSide, SendSide, Whole};
 use ipc_ring::{mpmc, spsc};
 use ipc_tests::loom_memory::{LoomMemory, Places, Weakening};
 use loom::thread;

@@ -3,15 +3,18 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use ipc_core::event::{Event, Wait, Waiters};
+use ipc_core::event::{Event, Waiters};
 use ipc_core::memory::{Area, Memory, OutOfArea, Slots, Word32, Word64, Words};
 use ipc_core::participant::ParticipantId;
+use ipc_core::segment::Entry;
 
 use super::LOSSLESS;
+use crate::pace::Pace;
 use crate::role::{Holder, Role};
-use crate::side::{Refusal, SendSide, Side};
+use crate::side::{Refusal, SendSide, Side, Whole};
+use crate::slot;
 
-/// Offsets in the object, in a row and in a slot. Each line of 128 bytes has one writer, or is hardly ever written.
+/// Offsets in the object and in a row. Each line of 128 bytes has one writer, or is hardly ever written.
 mod field {
     /// Written by the producer.
     pub(super) const TAIL: usize = 0;
@@ -32,29 +35,6 @@ mod field {
     pub(super) const ROLE: usize = 0;
     pub(super) const ACTIVE: usize = 8;
     pub(super) const HEAD: usize = 16;
-
-    /// In a slot: the word, and behind it the message. Slots are lines, so that a small message travels together with its
-    /// word.
-    pub(super) const WORD: usize = 0;
-    pub(super) const LINE: usize = 64;
-}
-
-/// After so many messages without a sleep, the producer promises not to sleep for now.
-const CALM: u64 = 4096;
-
-/// Where in a slot a message lies, unless it is aligned to more.
-const PAYLOAD: usize = 8;
-
-/// Where in a slot a message of this alignment lies.
-fn payload_offset(align: usize) -> usize {
-    PAYLOAD.max(align)
-}
-
-/// Bytes from one slot to the next.
-pub(super) fn stride(size: usize, align: usize) -> Option<usize> {
-    payload_offset(align)
-        .checked_add(size)?
-        .checked_next_multiple_of(field::LINE.max(align))
 }
 
 /// The word of a slot that holds the message of this position: odd, so that a slot of zeros holds none.
@@ -108,8 +88,7 @@ impl<M: Memory> Shared<M> {
                 head: area.word64(at + field::HEAD)?,
             })
         };
-        let stride = stride(size, align).unwrap_or(usize::MAX);
-        let slots = area.slots(field::SLOTS, stride, capacity)?;
+        let (words, payload) = slot::slots(area, field::SLOTS, capacity, (size, align))?;
         Ok(Self {
             tail: area.word64(field::TAIL)?,
             items: Event::new(area, field::ITEMS, Waiters::Many)?,
@@ -118,21 +97,21 @@ impl<M: Memory> Shared<M> {
             space: Event::new(area, field::SPACE, Waiters::One)?,
             producer: Role::new(area, field::PRODUCER)?,
             rows: (0..LOSSLESS).map(row).collect::<Result<_, _>>()?,
-            words: slots.words(field::WORD)?,
-            payload: slots.part(payload_offset(align), size)?,
+            words,
+            payload,
         })
     }
 
-    /// The ring for whoever does not know the messages, only how far it is from one to the next.
-    pub fn with_stride(area: &Area<M>, capacity: usize, stride: usize) -> Result<Self, OutOfArea> {
-        Self::new(area, capacity, stride.saturating_sub(PAYLOAD), 1)
+    /// The ring that the directory says is in `area`, for whoever does not know its messages.
+    pub(crate) fn of(area: &Area<M>, entry: &Entry) -> Result<Self, OutOfArea> {
+        let [capacity, stride] = entry.parameters;
+        let (size, align) = slot::of_stride(stride as usize);
+        Self::new(area, capacity as usize, size, align)
     }
 
     /// Bytes that a ring takes; `None` if they cannot be counted.
     pub fn size(capacity: usize, size: usize, align: usize) -> Option<usize> {
-        capacity
-            .checked_mul(stride(size, align)?)?
-            .checked_add(field::SLOTS)
+        slot::size(capacity, size, align)?.checked_add(field::SLOTS)
     }
 
     /// The producer's role.
@@ -161,7 +140,7 @@ impl<M: Memory> Shared<M> {
             tail,
             limit: tail,
             joined: 0,
-            calm_since: tail,
+            pace: Pace::new(tail),
         }
     }
 
@@ -179,8 +158,34 @@ impl<M: Memory> Shared<M> {
         (self.capacity() as u64 / 4).clamp(1, 16)
     }
 
-    /// Closes the ring for good, and wakes both sides.
-    pub fn close(&self) {
+    /// How far behind `tail` the slowest lossless reader is, at most a ring, and its row.
+    fn slowest(&self, tail: u64) -> Option<(u64, &Row<M>)> {
+        let active = self.rows.iter().filter(|row| row.active.load(Acquire) != 0);
+        // ORDERING: Acquire pairs with the Release in `Receiver::advance`: the slots have been read.
+        let behind = active.map(|row| (tail.wrapping_sub(row.head.load(Acquire)), row));
+        behind
+            .map(|(behind, row)| (behind.min(self.capacity() as u64), row))
+            .max_by_key(|(behind, _)| *behind)
+    }
+}
+
+impl<M: Memory> Whole for Shared<M> {
+    /// Messages that the slowest lossless reader has still to take.
+    fn len(&self) -> usize {
+        let tail = self.tail.load(Acquire);
+        self.slowest(tail).map_or(0, |(behind, _)| behind as usize)
+    }
+
+    fn capacity(&self) -> usize {
+        self.payload.count()
+    }
+
+    #[inline]
+    fn is_closed(&self) -> bool {
+        self.closed.load(Relaxed) != 0
+    }
+
+    fn close(&self) {
         // ORDERING: Release pairs with the Acquire in `Cursor::nothing`: who sees the ring closed sees every message that
         // was pushed before it was closed.
         self.closed.store(1, Release);
@@ -188,14 +193,8 @@ impl<M: Memory> Shared<M> {
         self.space.notify(1);
     }
 
-    /// Whether somebody has closed it.
-    pub fn is_closed(&self) -> bool {
-        self.closed.load(Relaxed) != 0
-    }
-
-    /// Takes its roles from a participant that is proven dead, and stops waiting for it. Idempotent, and every step may be
-    /// the last one.
-    pub fn recover(&self, dead: ParticipantId) {
+    /// The producer stops waiting for the dead one.
+    fn recover(&self, dead: ParticipantId) {
         for row in &self.rows {
             if row.role.holder() == Holder::Present(dead) {
                 // First, while nobody else can have the row.
@@ -206,32 +205,6 @@ impl<M: Memory> Shared<M> {
         self.producer.recover(dead);
         self.items.notify(u32::MAX);
         self.space.notify(1);
-    }
-
-    /// Messages that the slowest lossless reader has still to take, when looked at.
-    pub fn len(&self) -> usize {
-        let tail = self.tail.load(Acquire);
-        self.slowest(tail).map_or(0, |(behind, _)| behind as usize)
-    }
-
-    /// Whether every lossless reader had taken everything, when looked at.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// How many messages fit in.
-    pub fn capacity(&self) -> usize {
-        self.payload.count()
-    }
-
-    /// How far behind `tail` the slowest lossless reader is, at most a ring, and its row.
-    fn slowest(&self, tail: u64) -> Option<(u64, &Row<M>)> {
-        let active = self.rows.iter().filter(|row| row.active.load(Acquire) != 0);
-        // ORDERING: Acquire pairs with the Release in `Receiver::advance`: the slots have been read.
-        let behind = active.map(|row| (tail.wrapping_sub(row.head.load(Acquire)), row));
-        behind
-            .map(|(behind, row)| (behind.min(self.capacity() as u64), row))
-            .max_by_key(|(behind, _)| *behind)
     }
 }
 
@@ -245,8 +218,7 @@ pub struct Sender<M> {
     limit: u64,
     /// How often somebody had joined, when last looked at.
     joined: u64,
-    /// Our position when we last slept.
-    calm_since: u64,
+    pace: Pace,
 }
 
 impl<M: Memory> Sender<M> {
@@ -266,9 +238,7 @@ impl<M: Memory> Sender<M> {
 
     #[inline(never)]
     fn look_at_readers(&mut self, joined: u64) -> Result<(), Refusal> {
-        if self.tail.wrapping_sub(self.calm_since) > CALM {
-            self.ring.space.start_streaming();
-        }
+        self.pace.stream(&self.ring.space, self.tail);
         let capacity = self.ring.capacity() as u64;
         let slowest = self.ring.slowest(self.tail);
         let behind = slowest.map_or(0, |(behind, _)| behind);
@@ -367,33 +337,15 @@ impl<M: Memory> SendSide for Sender<M> {
 impl<M: Memory> Side for Sender<M> {
     type Memory = M;
 
+    fn whole(&self) -> &impl Whole {
+        &self.ring
+    }
+
     fn event(&self) -> &Event<M> {
         &self.ring.space
     }
 
-    fn peer(&self) -> Option<&Role<M>> {
-        None
-    }
-
-    fn len(&self) -> usize {
-        self.ring.len()
-    }
-
-    fn capacity(&self) -> usize {
-        self.ring.capacity()
-    }
-
-    fn close(&self) {
-        self.ring.close();
-    }
-
-    fn before_wait(&mut self, _wait: Wait) {}
-
     fn after_wait(&mut self, slept: bool) {
-        if slept {
-            self.calm_since = self.tail;
-        }
+        self.pace.after_wait(self.tail, slept);
     }
-
-    fn leave(&mut self) {}
 }

@@ -1,16 +1,21 @@
 //! The readers: one that the producer waits for, and one that only loads.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::time::Duration;
 
 use ipc_core::event::{Event, Wait};
 use ipc_core::memory::Memory;
 
 use super::algorithm::{Row, Shared, full, writing};
+use crate::pace::Pace;
 use crate::role::Role;
-use crate::side::{self, ReceiveSide, Refusal, Side};
+use crate::side::{ReceiveSide, Refusal, Side, Whole};
 
 /// How often a reader of the latest message tries again, when it is overwritten under its hands, before it says "empty".
 const RETRIES: u32 = 16;
+
+/// How long a reader that has caught up with a stream leaves its lines alone.
+const BACK_OFF: Duration = Duration::from_nanos(800);
 
 /// How far ahead of `position` the message is that a slot with this word holds or is getting.
 #[inline]
@@ -86,7 +91,7 @@ impl<M: Memory> Shared<M> {
             ring: self.clone(),
             position,
             missed: 0,
-            run_since: position,
+            pace: Pace::new(position),
         }
     }
 }
@@ -98,8 +103,7 @@ struct Cursor<M> {
     position: u64,
     /// Messages missed, and not yet told.
     missed: u64,
-    /// Our position when we last found nothing.
-    run_since: u64,
+    pace: Pace,
 }
 
 impl<M: Memory> Cursor<M> {
@@ -198,10 +202,9 @@ impl<M: Memory> Cursor<M> {
         }
     }
 
-    fn before_wait(&mut self, wait: Wait) {
-        if self.position.wrapping_sub(self.run_since) > 1 && wait != Wait::Block {
-            side::let_the_stream_flow(self.ring.items.memory());
-        }
+    fn before_wait(&self, wait: Wait) {
+        let memory = self.ring.items.memory();
+        self.pace.before_wait(memory, self.position, wait, BACK_OFF);
     }
 }
 
@@ -293,6 +296,10 @@ impl<M: Memory> ReceiveSide for Watcher<M> {
 impl<M: Memory> Side for Receiver<M> {
     type Memory = M;
 
+    fn whole(&self) -> &impl Whole {
+        &self.cursor.ring
+    }
+
     fn event(&self) -> &Event<M> {
         &self.cursor.ring.items
     }
@@ -305,20 +312,12 @@ impl<M: Memory> Side for Receiver<M> {
         self.cursor.len()
     }
 
-    fn capacity(&self) -> usize {
-        self.cursor.ring.capacity()
-    }
-
-    fn close(&self) {
-        self.cursor.ring.close();
-    }
-
     fn before_wait(&mut self, wait: Wait) {
         self.cursor.before_wait(wait);
     }
 
-    fn after_wait(&mut self, _slept: bool) {
-        self.cursor.run_since = self.cursor.position;
+    fn after_wait(&mut self, slept: bool) {
+        self.cursor.pace.after_wait(self.cursor.position, slept);
     }
 
     /// The producer does not wait for us any more. The role goes with the handle.
@@ -331,6 +330,10 @@ impl<M: Memory> Side for Receiver<M> {
 impl<M: Memory> Side for Watcher<M> {
     type Memory = M;
 
+    fn whole(&self) -> &impl Whole {
+        &self.cursor.ring
+    }
+
     fn event(&self) -> &Event<M> {
         &self.cursor.ring.items
     }
@@ -343,21 +346,11 @@ impl<M: Memory> Side for Watcher<M> {
         self.cursor.len()
     }
 
-    fn capacity(&self) -> usize {
-        self.cursor.ring.capacity()
-    }
-
-    fn close(&self) {
-        self.cursor.ring.close();
-    }
-
     fn before_wait(&mut self, wait: Wait) {
         self.cursor.before_wait(wait);
     }
 
-    fn after_wait(&mut self, _slept: bool) {
-        self.cursor.run_since = self.cursor.position;
+    fn after_wait(&mut self, slept: bool) {
+        self.cursor.pace.after_wait(self.cursor.position, slept);
     }
-
-    fn leave(&mut self) {}
 }

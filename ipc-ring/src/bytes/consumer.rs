@@ -12,12 +12,12 @@ use std::time::Instant;
 use ipc_core::Mapped;
 use ipc_core::event::Wait;
 
-use super::lane::Receiver;
 use super::place::Place;
+use super::receiver::Receiver;
+use crate::claim::Claim;
 use crate::error::PopError;
 use crate::handle::{Handle, Stopped};
-use crate::ring::Claim;
-use crate::side::{Refusal, Side};
+use crate::side::{Refusal, Side, Whole};
 
 /// The end that records come out at. One at a time has the role; dropping it gives the role back without closing the
 /// ring.
@@ -176,7 +176,7 @@ impl Consumer {
 
     /// Bytes of the arena, of each lane if there are several.
     pub fn capacity(&self) -> usize {
-        self.handle.side.capacity()
+        self.handle.side.whole().capacity()
     }
 
     /// Closes the ring for good: producers are told [`PushError::Closed`](crate::PushError::Closed).

@@ -12,11 +12,11 @@ use std::time::Instant;
 use ipc_core::Mapped;
 use ipc_core::event::Wait;
 
-use super::lane::Sender;
 use super::place::{Place, max_len};
+use super::sender::Sender;
+use crate::claim::Claim;
 use crate::error::PushError;
 use crate::handle::{Handle, Stopped};
-use crate::ring::Claim;
 use crate::side::{Refusal, Side};
 
 /// The end that records go in at. One at a time has the role; dropping it gives the role back without closing the ring.
@@ -216,7 +216,7 @@ impl Producer {
     /// Bytes of the arena.
     #[inline]
     pub fn capacity(&self) -> usize {
-        self.handle.side.capacity()
+        self.handle.side.arena().len()
     }
 
     /// Closes the ring for good: the consumer takes what is in it and is then told

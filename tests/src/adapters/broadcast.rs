@@ -38,7 +38,7 @@ fn boxed(
 
 impl Ring for broadcast::Ring<Message> {
     fn producer(&self) -> Box<dyn Producer> {
-        Box::new(self.producer().unwrap())
+        Box::new(ipc_ring::Ring::producer(self).unwrap())
     }
 
     fn consumer(&self) -> Box<dyn Consumer> {
@@ -46,23 +46,23 @@ impl Ring for broadcast::Ring<Message> {
     }
 
     fn rejoin(&self) -> Box<dyn Ring> {
-        Box::new(self.rejoin().unwrap())
+        Box::new(ipc_ring::Ring::rejoin(self).unwrap())
     }
 
     fn segment(&self) -> &Segment {
-        self.segment()
+        ipc_ring::Ring::segment(self)
     }
 
     fn close(&self) {
-        self.close();
+        ipc_ring::Ring::close(self);
     }
 
     fn len(&self) -> usize {
-        self.len()
+        ipc_ring::Ring::len(self)
     }
 
     fn capacity(&self) -> usize {
-        self.capacity()
+        ipc_ring::Ring::capacity(self)
     }
 }
 

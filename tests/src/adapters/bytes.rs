@@ -96,31 +96,31 @@ macro_rules! ring {
     ($kind:ident) => {
         impl Ring for $kind::Ring {
             fn producer(&self) -> Box<dyn Producer> {
-                Box::new(self.producer().unwrap())
+                Box::new(ipc_ring::Ring::producer(self).unwrap())
             }
 
             fn consumer(&self) -> Box<dyn Consumer> {
-                Box::new(self.consumer().unwrap())
+                Box::new(ipc_ring::Ring::consumer(self).unwrap())
             }
 
             fn rejoin(&self) -> Box<dyn Ring> {
-                Box::new(self.rejoin().unwrap())
+                Box::new(ipc_ring::Ring::rejoin(self).unwrap())
             }
 
             fn segment(&self) -> &Segment {
-                self.segment()
+                ipc_ring::Ring::segment(self)
             }
 
             fn close(&self) {
-                self.close();
+                ipc_ring::Ring::close(self);
             }
 
             fn len(&self) -> usize {
-                self.len()
+                ipc_ring::Ring::len(self)
             }
 
             fn capacity(&self) -> usize {
-                self.capacity() / EXTENT
+                ipc_ring::Ring::capacity(self) / EXTENT
             }
         }
     };

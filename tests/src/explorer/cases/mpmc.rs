@@ -14,7 +14,7 @@ use ipc_core::memory::Area;
 use ipc_core::participant::{ParticipantId, Participants, ROW};
 use ipc_ring::mpmc::Shared;
 use ipc_ring::mpmc::geometry::{Geometry, Phase, State};
-use ipc_ring::side::{LendSide, ReceiveSide, Refusal, SendSide, Side};
+use ipc_ring::side::{LendSide, ReceiveSide, Refusal, SendSide, Side, Whole};
 
 use super::super::{Access, Actor, Case, Explored, Options, Setup, Step, Timeouts, View, What};
 use super::Entry;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ipc_core::memory::Area;
 use ipc_core::participant::ParticipantId;
-use ipc_ring::side::{LendSide, ReceiveSide, Refusal, SendSide, Side};
+use ipc_ring::side::{LendSide, ReceiveSide, Refusal, SendSide, Side, Whole};
 use ipc_ring::spsc::Shared;
 
 use super::super::{Access, Actor, Case, Explored, Options, Step, Timeouts, View, What};

@@ -1,0 +1,225 @@
+//! A consumer's side of [`mpmc`](crate::mpmc), step by step.
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+
+use ipc_core::event::Event;
+use ipc_core::memory::{Memory, Slots};
+use ipc_core::participant::ParticipantId;
+
+use super::geometry::{Phase, State};
+use super::shared::{BackOff, Shared};
+use crate::side::{LendSide, ReceiveSide, Refusal, Side, Taken, Whole};
+
+/// A consumer's side.
+#[derive(Debug)]
+pub struct Receiver<M> {
+    ring: Shared<M>,
+    me: ParticipantId,
+    /// A message that is ours and neither released nor put back.
+    open: Option<Open>,
+}
+
+/// A message that we have claimed.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    place: u64,
+    /// The word of our claim.
+    state: State,
+    /// Whether everything before is finished, so that the head may move behind it.
+    oldest: bool,
+}
+
+impl<M: Memory> Receiver<M> {
+    pub(super) fn new(ring: Shared<M>, me: ParticipantId) -> Self {
+        Self {
+            ring,
+            me,
+            open: None,
+        }
+    }
+
+    /// Takes the oldest message that nobody has taken.
+    #[inline]
+    fn claim(&mut self) -> Result<Open, Refusal> {
+        let ring = &self.ring;
+        let mut back_off = BackOff::new();
+        // ORDERING: Acquire pairs with the Release below and in `finish`. Whatever it says is checked against the words.
+        let (mut position, mut oldest) = (ring.head.load(Acquire), true);
+        // What nothing to take means: that others have taken what there was, of whom one may have died.
+        let mut nothing = Refusal::NotYet;
+        for _ in 0..ring.patience() {
+            let state = ring.state(position);
+            match (ring.geometry.laps_ahead(state, position), state.phase()) {
+                (0, Phase::Full) => {
+                    let mine = state.taken_by(self.me);
+                    // ORDERING: Acquire pairs with the Release of `publish`: we see the message. Release: the head of this file.
+                    if ring
+                        .words
+                        .exchange(position, state.0, mine.0, AcqRel)
+                        .is_ok()
+                    {
+                        return Ok(Open {
+                            place: position,
+                            state: mine,
+                            oldest,
+                        });
+                    }
+                    back_off.stand_back(ring.payload.memory());
+                }
+                // The message may come back: look behind it, but leave the head where it is.
+                (0, Phase::Reading) => {
+                    oldest = false;
+                    match state.owner() {
+                        Some(owner) if owner != self.me && nothing == Refusal::NotYet => {
+                            nothing = Refusal::Watch(owner);
+                        }
+                        Some(_) => {}
+                        None => return Err(Refusal::Corrupt),
+                    }
+                    position = position.wrapping_add(1);
+                }
+                (0, Phase::Writing) => {
+                    return Err(state.owner().map_or(Refusal::Corrupt, Refusal::Held));
+                }
+                (0, Phase::Free) => return Err(nothing),
+                // Finished. A free slot tells only of what was there two laps before.
+                (ahead @ 1.., phase) => {
+                    let laps = ahead - 1 - i64::from(phase == Phase::Free);
+                    let next = ring.geometry.behind(position, laps.max(0));
+                    if oldest {
+                        ring.head.store(next, Release);
+                    }
+                    position = next;
+                }
+                // We have walked round, over messages that are all being read.
+                (-1, Phase::Reading) => return Err(nothing),
+                // One of them has come back meanwhile.
+                (-1, Phase::Full) => (position, oldest) = (ring.head.load(Acquire), true),
+                _ => return Err(Refusal::Corrupt),
+            }
+        }
+        Err(Refusal::NotYet)
+    }
+
+    /// As [`claim`](Self::claim), and tells a closed ring from an empty one.
+    #[inline]
+    fn claim_or_closed(&mut self) -> Result<Open, Refusal> {
+        if let Some(open) = self.open {
+            self.release(open.place);
+        }
+        match self.claim() {
+            Err(Refusal::NotYet) if self.ring.is_closed() => self.claim().map_err(|refusal| {
+                if refusal == Refusal::NotYet {
+                    Refusal::Closed
+                } else {
+                    refusal
+                }
+            }),
+            other => other,
+        }
+    }
+
+    /// Commits a message. Tells nobody.
+    #[inline]
+    fn finish(&self, open: Open) {
+        let ring = &self.ring;
+        let free = ring.geometry.next_lap(open.state);
+        // ORDERING: Release pairs with the Acquire in `Sender::claim`: the message has been read.
+        ring.words.store(open.place, free.0, Release);
+        if open.oldest {
+            ring.head.store(open.place.wrapping_add(1), Release);
+        }
+    }
+
+    #[inline]
+    fn notify(&self, count: u32, last: u64) {
+        let ring = &self.ring;
+        ring.space.notify_by(|| count.max(ring.producers_for(last)));
+    }
+}
+
+impl<M: Memory> ReceiveSide for Receiver<M> {
+    #[inline]
+    fn try_pop_one(&mut self, into: &mut [u8]) -> Result<(), Refusal> {
+        let open = self.claim_or_closed()?;
+        self.ring.payload.read(open.place, into);
+        self.finish(open);
+        self.notify(1, open.place);
+        Ok(())
+    }
+
+    /// One claim and one commit for each message. Other consumers may take some that lie between them.
+    #[inline]
+    fn try_pop(&mut self, into: &mut [u8]) -> Result<usize, Refusal> {
+        let mut last = None;
+        let mut count = 0;
+        for message in into.chunks_exact_mut(self.ring.payload.width()) {
+            match self.claim_or_closed() {
+                Ok(open) => {
+                    self.ring.payload.read(open.place, message);
+                    self.finish(open);
+                    last = Some(open.place);
+                    count += 1;
+                }
+                Err(refusal) if count == 0 => return Err(refusal),
+                Err(_) => break,
+            }
+        }
+        if let Some(last) = last {
+            self.notify(count as u32, last);
+        }
+        Ok(count)
+    }
+}
+
+impl<M: Memory> LendSide for Receiver<M> {
+    #[inline]
+    fn try_read(&mut self) -> Result<Taken, Refusal> {
+        let open = self.claim_or_closed()?;
+        self.open = Some(open);
+        Ok(Taken {
+            place: open.place,
+            redelivered: open.state.is_again(),
+        })
+    }
+
+    #[inline]
+    fn release(&mut self, place: u64) {
+        if let Some(open) = self.open.take() {
+            self.finish(open);
+            self.notify(1, place);
+        }
+    }
+
+    fn put_back(&mut self, place: u64) {
+        if let Some(open) = self.open.take() {
+            // ORDERING: Release; we acquired the message from its producer, and pass it on to the next consumer.
+            self.ring
+                .words
+                .store(place, open.state.put_back().0, Release);
+            self.ring.items.notify(1);
+        }
+    }
+
+    fn payload(&self) -> &Slots<M> {
+        &self.ring.payload
+    }
+}
+
+impl<M: Memory> Side for Receiver<M> {
+    type Memory = M;
+
+    fn whole(&self) -> &impl Whole {
+        &self.ring
+    }
+
+    fn event(&self) -> &Event<M> {
+        &self.ring.items
+    }
+
+    fn leave(&mut self) {
+        if let Some(open) = self.open {
+            self.release(open.place);
+        }
+    }
+}

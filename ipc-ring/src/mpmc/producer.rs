@@ -1,0 +1,182 @@
+//! A producer's side of [`mpmc`](crate::mpmc), step by step.
+
+use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
+
+use ipc_core::event::Event;
+use ipc_core::memory::{Memory, Slots};
+use ipc_core::participant::ParticipantId;
+
+use super::geometry::Phase;
+use super::shared::{BackOff, Shared};
+use crate::side::{Refusal, SendSide, Side, Whole};
+
+/// A producer's side.
+#[derive(Debug)]
+pub struct Sender<M> {
+    ring: Shared<M>,
+    me: ParticipantId,
+    /// A place that is ours and neither published nor given back.
+    open: Option<u64>,
+}
+
+impl<M: Memory> Sender<M> {
+    pub(super) fn new(ring: Shared<M>, me: ParticipantId) -> Self {
+        Self {
+            ring,
+            me,
+            open: None,
+        }
+    }
+
+    /// Takes the next position that nobody has claimed.
+    #[inline]
+    fn claim(&mut self) -> Result<u64, Refusal> {
+        let ring = &self.ring;
+        let mut back_off = BackOff::new();
+        // ORDERING: Acquire pairs with the Release below: who learns from the tail that a position is claimed sees it
+        // claimed in the slots as well.
+        let mut position = ring.tail.load(Acquire);
+        for _ in 0..ring.patience() {
+            let (state, free) = (ring.state(position), ring.geometry.free(position));
+            if state == free {
+                let mine = ring.geometry.writing(position, self.me);
+                // ORDERING: Acquire pairs with the Release of `finish`: the slot has been read. Release: the head of this file.
+                if ring
+                    .words
+                    .exchange(position, free.0, mine.0, SeqCst)
+                    .is_ok()
+                {
+                    ring.tail.store(position.wrapping_add(1), Release);
+                    return Ok(position);
+                }
+                back_off.stand_back(self.ring.payload.memory());
+                continue;
+            }
+            match (ring.geometry.laps_ahead(state, position), state.phase()) {
+                (-1, Phase::Full) => return Err(Refusal::NotYet),
+                (-1, Phase::Reading | Phase::Writing) => {
+                    return Err(state.owner().map_or(Refusal::Corrupt, Refusal::Watch));
+                }
+                // It was free a lap ago, so everything before was claimed, but perhaps nothing behind.
+                (ahead @ 1.., Phase::Free) => position = ring.geometry.behind(position, ahead - 1),
+                (ahead @ 0.., Phase::Writing | Phase::Full | Phase::Reading) => {
+                    position = ring.geometry.behind(position, ahead);
+                }
+                _ => return Err(Refusal::Corrupt),
+            }
+        }
+        Err(Refusal::NotYet)
+    }
+
+    /// Takes the next position for a message that will be published even if the ring is closed meanwhile.
+    #[inline]
+    fn claim_open(&mut self) -> Result<u64, Refusal> {
+        if let Some(place) = self.open {
+            self.abort(place);
+        }
+        match self.claim() {
+            Ok(place) if !self.ring.is_closed() => Ok(place),
+            Ok(place) => {
+                self.abort(place);
+                Err(Refusal::Closed)
+            }
+            Err(_) if self.ring.is_closed() => Err(Refusal::Closed),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Publishes a position. Tells nobody.
+    #[inline]
+    fn publish(&self, position: u64) {
+        let full = self.ring.geometry.full(position);
+        // ORDERING: Release pairs with the Acquire in `Receiver::claim`: the message comes before the word.
+        self.ring.words.store(position, full.0, Release);
+    }
+
+    #[inline]
+    fn notify(&self, count: u32, last: u64) {
+        let ring = &self.ring;
+        ring.items.notify_by(|| count.max(ring.consumers_for(last)));
+    }
+}
+
+impl<M: Memory> SendSide for Sender<M> {
+    #[inline]
+    fn try_push_one(&mut self, message: &[u8]) -> Result<(), Refusal> {
+        let place = self.claim_open()?;
+        self.ring.payload.write(place, message);
+        self.publish(place);
+        self.notify(1, place);
+        Ok(())
+    }
+
+    /// One claim for each message. Those of other producers may lie between them.
+    #[inline]
+    fn try_push(&mut self, messages: &[u8]) -> Result<usize, Refusal> {
+        let mut last = None;
+        let mut count = 0;
+        for message in messages.chunks_exact(self.ring.payload.width()) {
+            match self.claim_open() {
+                Ok(place) => {
+                    self.ring.payload.write(place, message);
+                    self.publish(place);
+                    last = Some(place);
+                    count += 1;
+                }
+                Err(refusal) if count == 0 => return Err(refusal),
+                Err(_) => break,
+            }
+        }
+        if let Some(last) = last {
+            self.notify(count as u32, last);
+        }
+        Ok(count)
+    }
+
+    #[inline]
+    fn try_reserve(&mut self) -> Result<u64, Refusal> {
+        let place = self.claim_open()?;
+        self.open = Some(place);
+        Ok(place)
+    }
+
+    #[inline]
+    fn commit(&mut self, place: u64) {
+        self.open = None;
+        self.publish(place);
+        self.notify(1, place);
+    }
+
+    #[cold]
+    fn abort(&mut self, place: u64) {
+        self.open = None;
+        let ring = &self.ring;
+        let skipped = ring.geometry.next_lap(ring.geometry.free(place));
+        // ORDERING: Release pairs with the Acquire in `claim`: what we wrote comes before what the next producer writes.
+        ring.words.store(place, skipped.0, Release);
+        ring.items.notify(u32::MAX);
+        ring.space.notify_by(|| ring.producers_for(place));
+    }
+
+    fn payload(&self) -> &Slots<M> {
+        &self.ring.payload
+    }
+}
+
+impl<M: Memory> Side for Sender<M> {
+    type Memory = M;
+
+    fn whole(&self) -> &impl Whole {
+        &self.ring
+    }
+
+    fn event(&self) -> &Event<M> {
+        &self.ring.space
+    }
+
+    fn leave(&mut self) {
+        if let Some(place) = self.open {
+            self.abort(place);
+        }
+    }
+}

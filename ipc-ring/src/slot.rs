@@ -1,0 +1,48 @@
+//! Slots that hold a word and a message: what `mpmc` and `broadcast` are made of.
+//!
+//! A slot is a line, or several, so that a small message travels together with its word, and neighbours do not disturb each
+//! other. The word comes first, and behind it the message.
+
+use ipc_core::memory::{Area, Memory, OutOfArea, Slots, Words};
+
+/// Where in a slot the word is.
+const WORD: usize = 0;
+
+/// Where in a slot a message lies, unless it is aligned to more.
+const PAYLOAD: usize = 8;
+
+/// What slots begin at a multiple of, unless a message is aligned to more.
+const LINE: usize = 64;
+
+/// Where in a slot a message of this alignment lies.
+fn payload_offset(align: usize) -> usize {
+    PAYLOAD.max(align)
+}
+
+/// Bytes from one slot to the next.
+pub(crate) fn stride(size: usize, align: usize) -> Option<usize> {
+    payload_offset(align)
+        .checked_add(size)?
+        .checked_next_multiple_of(LINE.max(align))
+}
+
+/// Bytes of so many slots.
+pub(crate) fn size(capacity: usize, size: usize, align: usize) -> Option<usize> {
+    capacity.checked_mul(stride(size, align)?)
+}
+
+/// The size and the alignment to give for messages of which only the stride is known: that of slots with as much room.
+pub(crate) fn of_stride(stride: usize) -> (usize, usize) {
+    (stride.saturating_sub(PAYLOAD), 1)
+}
+
+/// The words and the messages of `capacity` slots at `at`.
+pub(crate) fn slots<M: Memory>(
+    area: &Area<M>,
+    at: usize,
+    capacity: usize,
+    (size, align): (usize, usize),
+) -> Result<(Words<M>, Slots<M>), OutOfArea> {
+    let slots = area.slots(at, stride(size, align).unwrap_or(usize::MAX), capacity)?;
+    Ok((slots.words(WORD)?, slots.part(payload_offset(align), size)?))
+}
