@@ -7,13 +7,12 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use ipc_core::event::Wait;
 use nix::mqueue::{MQ_OFlag, MqAttr, MqdT, mq_close, mq_open, mq_receive, mq_send, mq_unlink};
 use nix::sys::stat::Mode;
 
-use crate::measure::{Case, Latency, ping_pong, stream};
+use crate::measure::{Case, Measure, Values, over};
 use crate::subject::{Side, Subject};
-use crate::transport::{Rx, Shape, Transport, Tx, Words};
+use crate::transport::{Policy, Rx, Shape, Transport, Tx, Waiting, Words};
 
 /// A pipe.
 pub struct Pipe;
@@ -35,76 +34,106 @@ macro_rules! subject {
                 Side::Peer
             }
 
-            fn stream(&self, case: &Case) -> Option<Result<f64>> {
-                <$transport>::fits(case).then(|| stream::<$transport>(case))
-            }
-
-            fn ping_pong(&self, case: &Case) -> Option<Result<Latency>> {
-                <$transport>::fits(case).then(|| ping_pong::<$transport>(case))
+            fn measure(&self, what: Measure, case: &Case) -> Option<Result<Values>> {
+                over::<$transport>(what, case)
             }
         }
     };
 }
 
-subject!(Pipe, "pipe", Pair<false>);
-subject!(UnixSocket, "unix-socket", Pair<true>);
+subject!(Pipe, "pipe", Pairs<false>);
+subject!(UnixSocket, "unix-socket", Pairs<true>);
 subject!(PosixMq, "posix-mq", Queue);
 
-/// Two descriptors, of a pipe or of sockets.
-pub struct Pair<const SOCKET: bool> {
-    read: OwnedFd,
-    write: OwnedFd,
+/// Two descriptors, of a pipe or of sockets; of a broadcast, two for each reader.
+pub struct Pairs<const SOCKET: bool> {
+    pairs: Vec<(OwnedFd, OwnedFd)>,
+    waiting: Waiting,
+    together: bool,
 }
 
-impl<const SOCKET: bool> Pair<SOCKET> {
-    fn fits(_: &Case) -> bool {
-        true
-    }
-}
+/// Bytes that a pipe takes or gives as a whole.
+const WHOLE: usize = 4096;
 
-impl<const SOCKET: bool> Transport for Pair<SOCKET> {
-    type Tx = Stream;
+impl<const SOCKET: bool> Transport for Pairs<SOCKET> {
+    type Tx = Streams;
     type Rx = Stream;
 
-    fn create(shape: &Shape) -> Result<Self> {
-        use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
-        let (read, write) = if SOCKET {
-            let (read, write) = socketpair(
-                AddressFamily::UNIX,
-                SocketType::STREAM,
-                SocketFlags::CLOEXEC,
-                None,
-            )?;
-            sockopt::set_socket_send_buffer_size(&write, 1 << 20)?;
-            (read, write)
-        } else {
-            let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-            rustix::pipe::fcntl_setpipe_size(&write, 1 << 20)
-                .context("cannot enlarge the pipe to 1 MiB")?;
-            (read, write)
-        };
-        if shape.wait == Wait::Spin {
-            rustix::io::ioctl_fionbio(&read, true)?;
-            rustix::io::ioctl_fionbio(&write, true)?;
+    fn fits(shape: &Shape) -> bool {
+        match shape.policy {
+            // Several may share a pipe where a message is written and read as a whole. A socket could be cut anywhere.
+            None => shape.is_pair() || !SOCKET && shape.payload == 8,
+            policy => policy == Some(Policy::Lossless),
         }
-        Ok(Self { read, write })
     }
 
-    fn tx(&self) -> Result<Stream> {
-        Ok(Stream(self.write.try_clone()?.into()))
+    fn create(shape: &Shape) -> Result<Self> {
+        let count = match shape.policy {
+            None => 1,
+            Some(_) => shape.consumers,
+        };
+        let pairs = (0..count).map(|_| pair::<SOCKET>(shape.waiting));
+        Ok(Self {
+            pairs: pairs.collect::<Result<_>>()?,
+            waiting: shape.waiting,
+            together: !shape.is_pair() && shape.is_queue() && shape.payload <= WHOLE,
+        })
     }
 
-    fn rx(&self) -> Result<Stream> {
-        Ok(Stream(self.read.try_clone()?.into()))
+    fn tx(&self, _: usize) -> Result<Streams> {
+        let streams = self.pairs.iter().map(|(_, write)| self.stream(write));
+        Ok(Streams(streams.collect::<Result<_>>()?))
     }
+
+    fn rx(&self, index: usize) -> Result<Stream> {
+        let mine = if self.together { 0 } else { index };
+        self.stream(&self.pairs[mine].0)
+    }
+}
+
+impl<const SOCKET: bool> Pairs<SOCKET> {
+    fn stream(&self, descriptor: &OwnedFd) -> Result<Stream> {
+        Ok(Stream {
+            file: descriptor.try_clone()?.into(),
+            waiting: self.waiting,
+        })
+    }
+}
+
+/// The end to read from, and the one to write to.
+fn pair<const SOCKET: bool>(waiting: Waiting) -> Result<(OwnedFd, OwnedFd)> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
+    let (read, write) = if SOCKET {
+        let (read, write) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        sockopt::set_socket_send_buffer_size(&write, 1 << 20)?;
+        (read, write)
+    } else {
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        // Larger is faster; but what all pipes of a user may have together is limited.
+        let _ = rustix::pipe::fcntl_setpipe_size(&write, 1 << 20);
+        (read, write)
+    };
+    if matches!(waiting, Waiting::Poll | Waiting::Share) {
+        rustix::io::ioctl_fionbio(&read, true)?;
+        rustix::io::ioctl_fionbio(&write, true)?;
+    }
+    Ok((read, write))
 }
 
 /// One end of a stream of bytes. Polls where the descriptor does not block.
-pub struct Stream(File);
+pub struct Stream {
+    file: File,
+    waiting: Waiting,
+}
 
 impl Stream {
     fn read(&mut self, bytes: &mut [u8]) -> Result<usize> {
-        let got = polled(|| self.0.read(bytes))?;
+        let got = polled(self.waiting, || self.file.read(bytes))?;
         ensure!(got > 0, "the stream ended");
         Ok(got)
     }
@@ -116,26 +145,33 @@ impl Stream {
         }
         Ok(())
     }
-}
 
-/// Repeats a call for as long as it would have blocked.
-fn polled<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::hint::spin_loop(),
-            other => return other,
-        }
-    }
-}
-
-impl Tx for Stream {
-    fn send(&mut self, message: &Words) -> Result<()> {
+    fn write(&mut self, message: &Words) -> Result<()> {
         let mut bytes: &[u8] = bytemuck::cast_slice(message);
         while !bytes.is_empty() {
-            let put = polled(|| self.0.write(bytes))?;
+            let put = polled(self.waiting, || self.file.write(bytes))?;
             bytes = &bytes[put..];
         }
         Ok(())
+    }
+}
+
+/// Repeats a call for as long as it would have blocked.
+fn polled<T>(waiting: Waiting, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    waiting.until(|| match call() {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        other => Some(other),
+    })
+}
+
+/// The end to write to, of each reader.
+pub struct Streams(Vec<Stream>);
+
+impl Tx for Streams {
+    fn send(&mut self, message: &Words) -> Result<()> {
+        self.0
+            .iter_mut()
+            .try_for_each(|stream| stream.write(message))
     }
 
     fn send_batch(&mut self, messages: &Words, _: usize) -> Result<()> {
@@ -159,7 +195,7 @@ impl Rx for Stream {
 }
 
 /// A message queue; its name is gone as soon as it is open.
-pub struct Queue(Rc<Descriptor>);
+pub struct Queue(Rc<Descriptor>, Waiting);
 
 /// Closed with its last user.
 struct Descriptor(Option<MqdT>);
@@ -170,50 +206,43 @@ impl Drop for Descriptor {
     }
 }
 
-impl Queue {
-    /// The kernel's default limits allow ten messages of 8 KiB.
-    fn fits(case: &Case) -> bool {
-        case.shape.payload <= 8192
-    }
-}
-
 impl Transport for Queue {
     type Tx = QueueEnd;
     type Rx = QueueEnd;
+
+    /// The kernel's default limits allow ten messages of 8 KiB.
+    fn fits(shape: &Shape) -> bool {
+        shape.is_queue() && shape.payload <= 8192
+    }
 
     fn create(shape: &Shape) -> Result<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = std::ffi::CString::new(format!("/ipc-bench-{}-{number}", std::process::id()))?;
-        let flags = MQ_OFlag::O_CREAT | MQ_OFlag::O_EXCL | MQ_OFlag::O_RDWR | MQ_OFlag::O_CLOEXEC;
-        let flags = if shape.wait == Wait::Spin {
-            flags | MQ_OFlag::O_NONBLOCK
-        } else {
-            flags
-        };
+        let mut flags =
+            MQ_OFlag::O_CREAT | MQ_OFlag::O_EXCL | MQ_OFlag::O_RDWR | MQ_OFlag::O_CLOEXEC;
+        if matches!(shape.waiting, Waiting::Poll | Waiting::Share) {
+            flags |= MQ_OFlag::O_NONBLOCK;
+        }
         let attributes = MqAttr::new(0, 10, shape.payload as _, 0);
-        let queue = mq_open(
-            name.as_c_str(),
-            flags,
-            Mode::S_IRUSR | Mode::S_IWUSR,
-            Some(&attributes),
-        )
-        .context("cannot create a POSIX message queue")?;
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        let queue = mq_open(name.as_c_str(), flags, mode, Some(&attributes))
+            .context("cannot create a POSIX message queue")?;
         mq_unlink(name.as_c_str())?;
-        Ok(Self(Rc::new(Descriptor(Some(queue)))))
+        Ok(Self(Rc::new(Descriptor(Some(queue))), shape.waiting))
     }
 
-    fn tx(&self) -> Result<QueueEnd> {
-        Ok(QueueEnd(self.0.clone()))
+    fn tx(&self, _: usize) -> Result<QueueEnd> {
+        Ok(QueueEnd(self.0.clone(), self.1))
     }
 
-    fn rx(&self) -> Result<QueueEnd> {
-        self.tx()
+    fn rx(&self, index: usize) -> Result<QueueEnd> {
+        self.tx(index)
     }
 }
 
 /// One end of a message queue.
-pub struct QueueEnd(Rc<Descriptor>);
+pub struct QueueEnd(Rc<Descriptor>, Waiting);
 
 impl QueueEnd {
     fn queue(&self) -> Result<&MqdT> {
@@ -224,9 +253,8 @@ impl QueueEnd {
 impl Tx for QueueEnd {
     fn send(&mut self, message: &Words) -> Result<()> {
         let queue = self.queue()?;
-        Ok(polled(|| {
-            Ok(mq_send(queue, bytemuck::cast_slice(message), 0)?)
-        })?)
+        let bytes = bytemuck::cast_slice(message);
+        Ok(polled(self.1, || Ok(mq_send(queue, bytes, 0)?))?)
     }
 }
 
@@ -235,7 +263,7 @@ impl Rx for QueueEnd {
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(message);
         let (expected, mut priority) = (bytes.len(), 0);
         let queue = self.queue()?;
-        let got = polled(|| Ok(mq_receive(queue, bytes, &mut priority)?))?;
+        let got = polled(self.1, || Ok(mq_receive(queue, bytes, &mut priority)?))?;
         ensure!(
             got == expected,
             "a message of {got} bytes instead of {expected}"

@@ -1,11 +1,30 @@
 //! Every ring against its limit and its peers, in one run.
 //!
 //! Absolute times mean nothing on a shared machine, so what is published are ratios of two subjects that were formed
-//! within a round of a few milliseconds, and their median over many rounds. All subjects run in real processes of their
-//! own, pinned to the same CPUs, with the same payload, and every message is verified where it arrives.
+//! within a round, and their median over many rounds. All subjects run in real processes of their own, pinned to the same
+//! CPUs, with the same payload and the same manner of waiting, and every message is verified where it arrives.
+//!
+//! [`run`] is all that a program needs. It forks, so the calling process must have one thread, and the progress it
+//! tells must not start one (a progress bar without a steady tick does not).
+//!
+//! ```no_run
+//! use ipc_benches::{Options, run, subject};
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let options = Options { quick: true, ..Options::default() };
+//! let report = run(&options, &subject::all(), &mut |progress| {
+//!     eprintln!("{:.0} %: {}", progress.share * 100.0, progress.what);
+//! })?;
+//! print!("{}", report.table());
+//! std::fs::write("report.json", report.json()?)?;
+//! std::fs::write("report.html", report.html())?;
+//! # Ok(()) }
+//! ```
 
+pub mod command;
 pub mod kernel;
 pub mod limits;
+pub mod machine;
 pub mod measure;
 pub mod ours;
 pub mod process;
@@ -15,3 +34,148 @@ pub mod stats;
 pub mod subject;
 pub mod suites;
 pub mod transport;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+
+use crate::machine::Machine;
+use crate::race::{Outcome, Pace};
+use crate::report::{Report, SCHEMA_VERSION};
+use crate::subject::Subject;
+use crate::suites::{Context, SUITES};
+
+/// What to run.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Two minutes at most instead of a careful run.
+    pub quick: bool,
+    /// Only these suites; all if empty. Their names are in [`SUITES`].
+    pub suites: Vec<String>,
+    /// Only these subjects; all if empty.
+    pub subjects: Vec<String>,
+    /// Only these payloads, in bytes; all of each suite's if empty.
+    pub payloads: Vec<usize>,
+    /// The CPUs to run on, two or more; the first two are those of a pair. All that the process may use if empty.
+    pub cpus: Vec<usize>,
+    /// How long the whole run should take. If not given, it depends on how much there is to run.
+    pub time: Option<Duration>,
+}
+
+/// How far a run has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// Of 1.
+    pub share: f64,
+    /// What is being run.
+    pub what: &'a str,
+}
+
+/// A careful race takes this long.
+const CAREFUL: Duration = Duration::from_secs(12);
+
+/// All races together, if there is little time: less than two minutes, since the last one may take longer.
+const QUICK: Duration = Duration::from_secs(95);
+
+/// A quick race takes this long at most.
+const QUICK_RACE: Duration = Duration::from_secs(4);
+
+/// How long a run of one subject should take, in nanoseconds.
+const TURN: f64 = 40e6;
+const QUICK_TURN: f64 = 10e6;
+
+/// Runs suites.
+///
+/// # Errors
+///
+/// If there are not two CPUs, if a suite or a subject has no such name, or if the process has several threads.
+pub fn run(
+    options: &Options,
+    subjects: &[Box<dyn Subject>],
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Report> {
+    let cpus = if options.cpus.is_empty() {
+        process::cpus()
+    } else {
+        options.cpus.clone()
+    };
+    ensure!(
+        cpus.len() >= 2,
+        "two CPUs are needed to measure anything between two processes, and there is {}",
+        cpus.len()
+    );
+    let known = |what: &str, wanted: &[String], names: &[&str]| match wanted
+        .iter()
+        .find(|name| !names.contains(&name.as_str()))
+    {
+        Some(name) => bail!(
+            "there is no {what} {name:?}; there are {}",
+            names.join(", ")
+        ),
+        None => Ok(()),
+    };
+    let suites: Vec<&str> = SUITES.iter().map(|(name, _)| *name).collect();
+    known("suite", &options.suites, &suites)?;
+    let names: Vec<&str> = subjects.iter().map(|subject| subject.name()).collect();
+    let wants = |list: &[String], name: &str| list.is_empty() || list.iter().any(|one| one == name);
+    let context = Context {
+        subjects,
+        cpus: &cpus,
+        quick: options.quick,
+        payloads: &options.payloads,
+    };
+    let mut races = Vec::new();
+    for (_, suite) in SUITES
+        .iter()
+        .filter(|(name, _)| wants(&options.suites, name))
+    {
+        races.extend(suite(&context));
+    }
+    let others = races.iter().flat_map(|race| &race.entries);
+    let mut all: Vec<&str> = others
+        .map(|entry| entry.name.as_str())
+        .chain(names)
+        .collect();
+    all.sort_unstable();
+    all.dedup();
+    known("subject", &options.subjects, &all)?;
+    for race in &mut races {
+        race.entries
+            .retain(|entry| wants(&options.subjects, &entry.name));
+    }
+    races.retain(|race| !race.entries.is_empty());
+    let (start, count) = (Instant::now(), races.len());
+    let time = options.time.unwrap_or(if options.quick {
+        QUICK.min(QUICK_RACE * count as u32)
+    } else {
+        CAREFUL * count as u32
+    });
+    let end = start + time;
+    let mut outcome = Outcome::default();
+    for (done, race) in races.into_iter().enumerate() {
+        let now = Instant::now();
+        let left = end.saturating_duration_since(now) / (count - done) as u32;
+        let pace = Pace {
+            until: now + left,
+            least_rounds: if options.quick { 3 } else { 11 },
+            end,
+            turn: if options.quick { QUICK_TURN } else { TURN },
+        };
+        let share = done as f64 / count as f64;
+        race::run(race, &cpus, pace, &mut outcome, &mut |what| {
+            progress(Progress { share, what });
+        })?;
+    }
+    let versions = subjects.iter();
+    Ok(Report {
+        schema_version: SCHEMA_VERSION,
+        version: env!("CARGO_PKG_VERSION"),
+        quick: options.quick,
+        seconds: start.elapsed().as_secs_f64(),
+        machine: Machine::here(&cpus),
+        versions: versions
+            .filter_map(|subject| Some((subject.name(), subject.version()?)))
+            .collect(),
+        outcome,
+    })
+}

@@ -2,13 +2,13 @@
 //!
 //! # Safety
 //!
-//! The caller of [`run`] has one thread, so a forked child may do whatever its parent could.
+//! [`run`] refuses a process with several threads, so a forked child may do whatever its parent could.
 #![allow(unsafe_code)]
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use ipc_core::Mapped;
 use ipc_core::memory::Word64;
 use ipc_core::segment::{ObjectSpec, Place, SegmentOptions};
@@ -35,7 +35,13 @@ pub fn pin(cpu: usize) -> Result<()> {
     sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("cannot pin to CPU {cpu}"))
 }
 
-/// What a process of a group reports: named by position.
+/// CPU time of this process so far, its own and the kernel's for it.
+pub fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// How many numbers a process of a group reports, each by its position.
 const RESULTS: usize = 16;
 
 /// One process of a group.
@@ -44,6 +50,7 @@ pub struct Member {
     pub rank: usize,
     size: usize,
     arrived: Word64<Mapped>,
+    /// Of all members.
     results: Vec<Word64<Mapped>>,
 }
 
@@ -65,7 +72,17 @@ impl Member {
 
     /// Leaves a number for the parent.
     pub fn report(&self, at: usize, value: u64) {
-        self.results[at].store(value, Relaxed);
+        self.results[self.rank * RESULTS + at].store(value, Relaxed);
+    }
+
+    /// Leaves a number that is no whole one.
+    pub fn report_number(&self, at: usize, value: f64) {
+        self.report(at, value.to_bits());
+    }
+
+    /// What another member has reported before the last barrier.
+    pub fn reported_by(&self, rank: usize, at: usize) -> u64 {
+        self.results[rank * RESULTS + at].load(Relaxed)
     }
 }
 
@@ -73,8 +90,14 @@ impl Member {
 ///
 /// # Errors
 ///
-/// If one fails, panics, is killed, or if they are not all done within a minute; the others are killed then.
+/// If one fails, panics, is killed, or if they are not all done within a minute; the others are killed then. If the
+/// calling process has more than one thread.
 pub fn run(places: &[usize], body: impl Fn(&Member) -> Result<()>) -> Result<Vec<[u64; RESULTS]>> {
+    let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    ensure!(
+        threads == 1,
+        "a process with {threads} threads cannot fork safely"
+    );
     let words = 1 + places.len() * RESULTS;
     let spec = ObjectSpec {
         kind: *b"control\0",
@@ -89,9 +112,7 @@ pub fn run(places: &[usize], body: impl Fn(&Member) -> Result<()>) -> Result<Vec
         .object("control")?;
     let word = |index: usize| control.area().word64(index * 8);
     let member = |rank: usize| -> Result<Member> {
-        let results = (0..RESULTS)
-            .map(|at| word(1 + rank * RESULTS + at))
-            .collect::<Result<_, _>>()?;
+        let results = (1..words).map(word).collect::<Result<_, _>>()?;
         Ok(Member {
             rank,
             size: places.len(),
@@ -102,7 +123,7 @@ pub fn run(places: &[usize], body: impl Fn(&Member) -> Result<()>) -> Result<Vec
     let members = (0..places.len()).map(member).collect::<Result<Vec<_>>>()?;
     let mut children = Vec::new();
     for (member, cpu) in members.iter().zip(places) {
-        // SAFETY: this process has one thread (see the head of this file).
+        // SAFETY: this process has one thread, as checked above.
         match unsafe { fork() } {
             Ok(ForkResult::Parent { child }) => children.push(child),
             Ok(ForkResult::Child) => serve(member, *cpu, &body),
@@ -115,9 +136,9 @@ pub fn run(places: &[usize], body: impl Fn(&Member) -> Result<()>) -> Result<Vec
     let outcome = reap(&mut children);
     end(&children);
     outcome?;
-    Ok(members
-        .iter()
-        .map(|member| std::array::from_fn(|at| member.results[at].load(Acquire)))
+    let result = |rank: usize, at: usize| members[0].results[rank * RESULTS + at].load(Acquire);
+    Ok((0..places.len())
+        .map(|rank| std::array::from_fn(|at| result(rank, at)))
         .collect())
 }
 

@@ -1,9 +1,13 @@
-//! Races: rounds in which all subjects run one after the other, so that each pair of them saw the same machine.
+//! Races: rounds in which all entries run one after the other, so that each pair of them saw the same machine.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
+use anyhow::Result;
 use serde::Serialize;
 
+use crate::limits::hop::hop;
+use crate::measure::Values;
 use crate::stats::{Spread, spread};
 use crate::subject::Side;
 
@@ -12,13 +16,46 @@ use crate::subject::Side;
 pub struct Heading {
     /// The suite that it belongs to.
     pub suite: &'static str,
-    /// Bytes of a message.
+    /// Bytes of a message, or of what else is measured.
     pub payload_bytes: usize,
     /// Messages per call.
     pub batch: usize,
     /// Processes on both sides together.
     pub processes: usize,
 }
+
+/// One race: who runs, and what each run gives.
+pub struct Race<'a> {
+    /// What it is about.
+    pub heading: Heading,
+    /// What the values of a run are, in their order, each with its unit. Smaller is better, for all of them.
+    pub metrics: Vec<String>,
+    /// How many of the metrics, from the first on, the entries are compared by.
+    pub compared: usize,
+    /// How often the first value fits into the time that one unit of work takes: a round trip takes twice what it gives.
+    pub times: f64,
+    /// Who takes part. The first of ours runs twice, which tells how far apart two equal ones come to be measured.
+    pub entries: Vec<Entry<'a>>,
+}
+
+/// Somebody who takes part in a race.
+pub struct Entry<'a> {
+    /// His name.
+    pub name: String,
+    /// Whose side he is on.
+    pub side: Side,
+    /// The least units of work in a run.
+    pub least: u64,
+    /// The most units of work in a run.
+    pub most: u64,
+    /// Does so many units of work, and gives the values of the metrics.
+    pub run: Box<dyn Fn(u64) -> Result<Values> + 'a>,
+}
+
+/// What an entry's run says that cannot take part.
+#[derive(Debug, thiserror::Error)]
+#[error("it does not take part")]
+pub struct Abstains;
 
 /// What one subject did in one race.
 #[derive(Clone, Debug, Serialize)]
@@ -27,11 +64,11 @@ pub struct Row {
     #[serde(flatten)]
     pub heading: Heading,
     /// Who.
-    pub subject: &'static str,
+    pub subject: String,
     /// Whose side it is on.
     pub side: Side,
     /// What was measured, with its unit.
-    pub metric: &'static str,
+    pub metric: String,
     /// The machine's regime in these rounds.
     pub regime: &'static str,
     /// The rounds.
@@ -46,11 +83,11 @@ pub struct Ratio {
     #[serde(flatten)]
     pub heading: Heading,
     /// What was measured.
-    pub metric: &'static str,
+    pub metric: String,
     /// Ours.
-    pub ours: &'static str,
-    /// The other one.
-    pub peer: &'static str,
+    pub ours: String,
+    /// The other one. A name that ends in `-again` is the same one a second time: its interval is the error bar.
+    pub peer: String,
     /// The machine's regime in these rounds.
     pub regime: &'static str,
     /// How many times faster ours was: the median of the rounds.
@@ -63,6 +100,21 @@ pub struct Ratio {
     pub rounds: usize,
 }
 
+/// What the machine did meanwhile.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Noise {
+    /// Rounds whose CPUs were near each other.
+    pub near_rounds: usize,
+    /// Rounds whose CPUs were far from each other.
+    pub far_rounds: usize,
+    /// Rounds that were thrown away, since the CPUs moved together or apart meanwhile.
+    pub discarded_rounds: usize,
+    /// The bare hops, in nanoseconds one way.
+    pub hop_ns: Option<Spread>,
+    #[serde(skip)]
+    hops: Vec<f64>,
+}
+
 /// Everything that a run came to.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Outcome {
@@ -70,92 +122,177 @@ pub struct Outcome {
     pub rows: Vec<Row>,
     /// Ours against the others.
     pub ratios: Vec<Ratio>,
+    /// What the machine did meanwhile.
+    pub noise: Noise,
     /// What could not be measured, and why.
     pub skipped: Vec<String>,
 }
 
-/// The rounds of one race: for each round its regime and the value of each subject.
-#[derive(Debug)]
-pub struct Rounds {
-    heading: Heading,
-    metric: &'static str,
-    subjects: Vec<(&'static str, Side)>,
-    rounds: BTreeMap<&'static str, Vec<Vec<Option<f64>>>>,
+/// How long races take.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// When this race should be over.
+    pub until: Instant,
+    /// The least number of rounds, unless the whole run is over time.
+    pub least_rounds: usize,
+    /// When the whole run should be over.
+    pub end: Instant,
+    /// How long one run should take, in nanoseconds.
+    pub turn: f64,
 }
 
-impl Rounds {
-    /// A race of these subjects, in this order.
-    pub fn new(
-        heading: Heading,
-        metric: &'static str,
-        subjects: Vec<(&'static str, Side)>,
-    ) -> Self {
-        Self {
-            heading,
-            metric,
-            subjects,
-            rounds: BTreeMap::new(),
+/// Below this many nanoseconds a hop is taken to be between near CPUs.
+const NEAR: f64 = 130.0;
+
+/// Round trips of a probe.
+const PROBE: u64 = 1000;
+
+/// Units of work in the first run, which tells how many fill a turn.
+const FIRST: u64 = 1000;
+
+/// Runs rounds of one race until its time is over.
+pub fn run(
+    mut race: Race<'_>,
+    cpus: &[usize],
+    pace: Pace,
+    outcome: &mut Outcome,
+    progress: &mut dyn FnMut(&str),
+) -> Result<()> {
+    let title = format!(
+        "{} {} B, batches of {}, {} processes",
+        race.heading.suite, race.heading.payload_bytes, race.heading.batch, race.heading.processes
+    );
+    let mut units = Vec::new();
+    let mut skipped = Vec::new();
+    race.entries.retain(|entry| {
+        progress(&format!("{title}: {} warms up", entry.name));
+        match (entry.run)(FIRST.clamp(entry.least.min(FIRST), entry.most)) {
+            Ok(values) => {
+                let each = values.first().map_or(1.0, |value| value * race.times);
+                let fitting = (pace.turn / each.max(0.1)) as u64;
+                units.push(fitting.max(entry.least).clamp(1, entry.most));
+                true
+            }
+            Err(error) if error.is::<Abstains>() => false,
+            Err(error) => {
+                skipped.push(format!("{} in {title}: {error:#}", entry.name));
+                false
+            }
         }
-    }
-
-    /// Adds a round: smaller is better.
-    pub fn add(&mut self, regime: &'static str, values: Vec<Option<f64>>) {
-        self.rounds.entry(regime).or_default().push(values);
-    }
-
-    /// Adds what the race came to.
-    pub fn conclude(&self, outcome: &mut Outcome) {
-        for (&regime, rounds) in &self.rounds {
-            for (index, &(subject, side)) in self.subjects.iter().enumerate() {
-                let (heading, metric) = (self.heading.clone(), self.metric);
-                if let Some(spread) = spread(rounds.iter().filter_map(|round| round[index])) {
-                    outcome.rows.push(Row {
-                        heading,
-                        subject,
-                        side,
-                        metric,
-                        regime,
-                        spread,
-                    });
+    });
+    outcome.skipped.append(&mut skipped);
+    let ours = race
+        .entries
+        .iter()
+        .position(|entry| entry.side == Side::Ours);
+    // Whoever runs, by his place among the entries; the last one is ours again.
+    let runners: Vec<usize> = (0..race.entries.len()).chain(ours).collect();
+    let mut rounds: BTreeMap<&'static str, Vec<Vec<Values>>> = BTreeMap::new();
+    let mut broken = Vec::new();
+    let mut done = 0;
+    while !runners.is_empty() {
+        let now = Instant::now();
+        if now >= pace.until && (done >= pace.least_rounds || now >= pace.end && done > 0) {
+            break;
+        }
+        progress(&format!("{title}: round {}", done + 1));
+        let before = hop(cpus, PROBE)?[0];
+        let mut values = vec![Values::new(); runners.len()];
+        // Whoever comes first has the warmest caches: everybody in turn.
+        for offset in 0..runners.len() {
+            let index = (done + offset) % runners.len();
+            if broken.contains(&runners[index]) {
+                continue;
+            }
+            let entry = &race.entries[runners[index]];
+            match (entry.run)(units[runners[index]]) {
+                Ok(found) => values[index] = found,
+                Err(error) => {
+                    // Whoever has got stuck once does so again, and takes the time of the others.
+                    broken.push(runners[index]);
+                    let text = format!("{} in {title}, a round: {error:#}", entry.name);
+                    outcome.skipped.push(text);
                 }
             }
-            let ours = self
-                .subjects
+        }
+        let after = hop(cpus, PROBE)?[0];
+        done += 1;
+        outcome.noise.hops.extend([before, after]);
+        // A round during which the two CPUs moved together or apart compares two machines.
+        match (before < NEAR, after < NEAR) {
+            (true, true) => rounds.entry("near").or_default().push(values),
+            (false, false) => rounds.entry("far").or_default().push(values),
+            _ => outcome.noise.discarded_rounds += 1,
+        }
+    }
+    let count = |regime: &str| rounds.get(regime).map_or(0, Vec::len);
+    outcome.noise.near_rounds += count("near");
+    outcome.noise.far_rounds += count("far");
+    outcome.noise.hop_ns = spread(outcome.noise.hops.iter().copied());
+    for regime in ["near", "far"] {
+        if let Some(rounds) = rounds.get(regime) {
+            conclude(&race, &runners, regime, rounds, outcome);
+        }
+    }
+    Ok(())
+}
+
+/// Adds what the rounds of one regime came to.
+fn conclude(
+    race: &Race<'_>,
+    runners: &[usize],
+    regime: &'static str,
+    rounds: &[Vec<Values>],
+    outcome: &mut Outcome,
+) {
+    let who = |index: usize| {
+        let entry = &race.entries[runners[index]];
+        if index < race.entries.len() {
+            (entry.name.clone(), entry.side)
+        } else {
+            (format!("{}-again", entry.name), Side::Again)
+        }
+    };
+    for (at, metric) in race.metrics.iter().enumerate() {
+        for index in 0..runners.len() {
+            let values = rounds
                 .iter()
-                .enumerate()
-                .filter(|(_, (_, side))| *side == Side::Ours);
-            for (our_index, &(ours, _)) in ours {
-                for (index, &(peer, _)) in self
-                    .subjects
+                .filter_map(|round| round[index].get(at).copied());
+            if let Some(spread) = spread(values) {
+                let (subject, side) = who(index);
+                outcome.rows.push(Row {
+                    heading: race.heading.clone(),
+                    subject,
+                    side,
+                    metric: metric.clone(),
+                    regime,
+                    spread,
+                });
+            }
+        }
+    }
+    for (at, metric) in race.metrics.iter().enumerate().take(race.compared) {
+        for ours in (0..race.entries.len()).filter(|index| who(*index).1 == Side::Ours) {
+            for peer in 0..runners.len() {
+                // One that runs again is compared with itself only.
+                if peer == ours || who(peer).1 == Side::Again && runners[peer] != ours {
+                    continue;
+                }
+                let ratios = rounds
                     .iter()
-                    .enumerate()
-                    .filter(|(index, _)| *index != our_index)
-                {
-                    let ratios = rounds
-                        .iter()
-                        .filter_map(|round| Some(round[index]? / round[our_index]?));
-                    if let Some(spread) = spread(ratios) {
-                        let Spread {
-                            median,
-                            low,
-                            high,
-                            rounds,
-                            ..
-                        } = spread;
-                        let (heading, metric) = (self.heading.clone(), self.metric);
-                        let times_faster = median;
-                        outcome.ratios.push(Ratio {
-                            heading,
-                            metric,
-                            ours,
-                            peer,
-                            regime,
-                            times_faster,
-                            low,
-                            high,
-                            rounds,
-                        });
-                    }
+                    .filter_map(|round| Some(round[peer].get(at)? / round[ours].get(at)?));
+                if let Some(spread) = spread(ratios) {
+                    outcome.ratios.push(Ratio {
+                        heading: race.heading.clone(),
+                        metric: metric.clone(),
+                        ours: who(ours).0,
+                        peer: who(peer).0,
+                        regime,
+                        times_faster: spread.median,
+                        low: spread.low,
+                        high: spread.high,
+                        rounds: spread.rounds,
+                    });
                 }
             }
         }

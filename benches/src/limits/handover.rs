@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use anyhow::{Result, ensure};
 
 use crate::limits::{LINE, Lines};
-use crate::measure::Case;
+use crate::measure::{Case, Measure, Values};
 use crate::process;
 use crate::subject::{Side, Subject};
 
@@ -28,18 +28,18 @@ impl Subject for Handover {
         Side::Limit
     }
 
-    fn stream(&self, case: &Case) -> Option<Result<f64>> {
-        Some(hand_over(case))
+    fn measure(&self, what: Measure, case: &Case) -> Option<Result<Values>> {
+        matches!(what, Measure::Stream | Measure::InPlace).then(|| hand_over(case))
     }
 }
 
 /// Nanoseconds per message of the case's payload, however the bytes are cut into chunks.
-fn hand_over(case: &Case) -> Result<f64> {
+fn hand_over(case: &Case) -> Result<Values> {
     let chunk = RING / CHUNKS;
     let lines = Lines::new(RING + CHUNKS * LINE)?;
     let bytes = case.messages * case.shape.payload as u64;
     let rounds = (bytes / chunk as u64).max(10 * CHUNKS as u64);
-    let results = process::run(&case.cpus, |member| {
+    let results = process::run(&case.cpus[..2], |member| {
         let source: Vec<u64> = (0..chunk as u64 / 8).collect();
         let expected: u64 = source.iter().sum();
         let flag = |round: u64| lines.word(RING + (round as usize % CHUNKS) * LINE);
@@ -72,8 +72,8 @@ fn hand_over(case: &Case) -> Result<f64> {
             flag(round).store(next, Release);
         }
         let per_byte = start.elapsed().as_nanos() as f64 / (rounds * chunk as u64) as f64;
-        member.report(0, (per_byte * case.shape.payload as f64).to_bits());
+        member.report_number(0, per_byte * case.shape.payload as f64);
         Ok(())
     })?;
-    Ok(f64::from_bits(results[1][0]))
+    Ok(vec![f64::from_bits(results[1][0])])
 }

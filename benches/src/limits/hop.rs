@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use anyhow::Result;
 
 use crate::limits::{LINE, Lines};
-use crate::measure::{Case, Latency, Times, ticks};
+use crate::measure::{Case, Measure, Times, Values, reported, ticks};
 use crate::process;
 use crate::subject::{Side, Subject};
 
-/// The subject.
+/// The subject. It moves one line, whatever the payload.
 pub struct Hop;
 
 impl Subject for Hop {
@@ -21,15 +21,15 @@ impl Subject for Hop {
         Side::Limit
     }
 
-    fn ping_pong(&self, case: &Case) -> Option<Result<Latency>> {
-        (case.shape.payload == 8).then(|| hop(&case.cpus, case.messages))
+    fn measure(&self, what: Measure, case: &Case) -> Option<Result<Values>> {
+        (what == Measure::Trips).then(|| hop(&case.cpus, case.messages))
     }
 }
 
 /// One-way times of the hop between two CPUs, with one pause in each poll.
-pub fn hop(cpus: &[usize], trips: u64) -> Result<Latency> {
+pub fn hop(cpus: &[usize], trips: u64) -> Result<Values> {
     let lines = Lines::new(2 * LINE)?;
-    let results = process::run(cpus, |member| {
+    let results = process::run(&cpus[..2], |member| {
         let (there, back) = (lines.word(0), lines.word(LINE));
         member.barrier();
         if member.rank == 0 {
@@ -44,7 +44,7 @@ pub fn hop(cpus: &[usize], trips: u64) -> Result<Latency> {
                     times.record(ticks().wrapping_sub(start));
                 }
             }
-            times.report(member);
+            times.report(member, 2.0);
         } else {
             for number in 1..=trips {
                 while there.load(Acquire) != number {
@@ -55,5 +55,5 @@ pub fn hop(cpus: &[usize], trips: u64) -> Result<Latency> {
         }
         Ok(())
     })?;
-    Ok(Latency::reported(&results[0]))
+    Ok(reported(&results[0]))
 }

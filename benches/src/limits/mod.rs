@@ -6,11 +6,15 @@
 //! within it.
 #![allow(unsafe_code)]
 
+pub mod fetch_add;
+pub mod futex;
 pub mod handover;
 pub mod hop;
+pub mod memcpy;
+pub mod pthread;
 
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use anyhow::{Context, Result};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
@@ -42,6 +46,15 @@ impl Lines {
             base: NonNull::new(base.cast()).context("a mapping at address zero")?,
             len,
         })
+    }
+
+    /// The half word at an offset, to sleep on.
+    pub fn word32(&self, at: usize) -> &AtomicU32 {
+        assert!(at.is_multiple_of(4) && at + 4 <= self.len);
+        // SAFETY: checked above to lie within the mapping.
+        let word = unsafe { self.base.add(at) };
+        // SAFETY: aligned, mapped while `self` lives, and only ever accessed as an atomic.
+        unsafe { AtomicU32::from_ptr(word.as_ptr().cast()) }
     }
 
     /// The word at an offset.

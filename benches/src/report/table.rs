@@ -1,42 +1,68 @@
-//! Tables for people.
+//! Tables for people, as text.
 
 use std::fmt::Write as _;
 
-use crate::race::Outcome;
+use super::{Report, time, title};
 
 /// The rows and ratios as text.
-pub fn text(outcome: &Outcome) -> String {
+pub(super) fn text(report: &Report) -> String {
     let mut text = String::new();
-    let mut heading = None;
-    for row in &outcome.rows {
-        if heading.as_ref() != Some(&(&row.heading, row.regime)) {
-            let h = &row.heading;
-            let _ = writeln!(
-                text,
-                "\n{}: {} B, batches of {}, {} processes, {} CPUs, {}",
-                h.suite, h.payload_bytes, h.batch, h.processes, row.regime, row.metric
-            );
-            heading = Some((&row.heading, row.regime));
+    let machine = &report.machine;
+    let _ = writeln!(
+        text,
+        "{}, CPUs {:?}: {}; {}{}",
+        machine.processor,
+        machine.pair,
+        machine.topology,
+        machine.kernel,
+        if machine.virtual_machine {
+            "; a virtual machine"
+        } else {
+            ""
         }
-        let spread = &row.spread;
-        let _ = write!(
+    );
+    let noise = &report.outcome.noise;
+    let _ = writeln!(
+        text,
+        "{} rounds near, {} far, {} discarded since the CPUs moved meanwhile",
+        noise.near_rounds, noise.far_rounds, noise.discarded_rounds
+    );
+    if let Some(hop) = &noise.hop_ns {
+        let _ = writeln!(
             text,
-            "  {:<14} {:>10.2}  [{:.2} {:.2}]",
-            row.subject, spread.median, spread.low, spread.high
+            "bare hop {} [{} .. {}]",
+            time(hop.median),
+            time(hop.min),
+            time(hop.max)
         );
-        let ratio = outcome.ratios.iter().find(|ratio| {
-            ratio.heading == row.heading && ratio.regime == row.regime && ratio.peer == row.subject
-        });
-        if let Some(ratio) = ratio {
+    }
+    for (subject, version) in &report.versions {
+        let _ = writeln!(text, "{subject} {version}");
+    }
+    for group in report.groups() {
+        let _ = writeln!(text, "\n{}", title(&group[0]));
+        for row in group {
+            let spread = &row.spread;
             let _ = write!(
                 text,
-                "   {} is {:.2} [{:.2} {:.2}] times as fast",
-                ratio.ours, ratio.times_faster, ratio.low, ratio.high
+                "  {:<18} {:>9}  [{} .. {}] {} rounds",
+                row.subject,
+                time(spread.median),
+                time(spread.low),
+                time(spread.high),
+                spread.rounds
             );
+            if let Some(ratio) = report.ratio(row) {
+                let _ = write!(
+                    text,
+                    "; {} is {:.2} [{:.2} {:.2}] times as fast",
+                    ratio.ours, ratio.times_faster, ratio.low, ratio.high
+                );
+            }
+            let _ = writeln!(text);
         }
-        let _ = writeln!(text);
     }
-    for skipped in &outcome.skipped {
+    for skipped in &report.outcome.skipped {
         let _ = writeln!(text, "skipped: {skipped}");
     }
     text

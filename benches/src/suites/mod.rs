@@ -1,187 +1,163 @@
 //! The suites: each a list of races.
 
-use std::time::{Duration, Instant};
+mod broadcast;
+mod cold;
+mod cpu;
+mod ids;
+mod latency;
+mod latest;
+mod locks;
+mod mpmc;
+mod throughput;
+mod wake;
 
 use anyhow::Result;
-use ipc_core::event::Wait;
 
-use crate::limits::hop::hop;
-use crate::measure::{Case, Latency};
-use crate::race::{Heading, Outcome, Rounds};
-use crate::subject::Subject;
-use crate::transport::Shape;
+use crate::measure::{Case, Measure, PERCENTILES, Values};
+use crate::race::{Abstains, Entry, Heading, Race};
+use crate::subject::{Side, Subject};
+use crate::transport::{Shape, Waiting};
 
-/// How much to run.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The two CPUs of a pair.
-    pub cpus: Vec<usize>,
-    /// How long each race goes on.
-    pub budget: Duration,
-    /// The least number of rounds, whatever the budget.
-    pub least_rounds: usize,
-    /// How long one subject runs in one round.
-    pub turn: Duration,
+/// What a suite has to work with.
+pub struct Context<'a> {
+    /// Who may take part.
+    pub subjects: &'a [Box<dyn Subject>],
+    /// The CPUs that processes are spread over: two or more, and the first two are those of a pair.
+    pub cpus: &'a [usize],
+    /// Whether to do with less.
+    pub quick: bool,
     /// Payloads to race with; all of a suite's if empty.
-    pub payloads: Vec<usize>,
+    pub payloads: &'a [usize],
 }
 
-/// Below this many nanoseconds a hop is taken to be between near CPUs.
-const NEAR: f64 = 130.0;
+/// The races of a suite.
+pub type Races = for<'a> fn(&'a Context<'a>) -> Vec<Race<'a>>;
 
-/// Streams: nanoseconds per message for each payload, one by one and in batches.
-pub fn throughput(
-    subjects: &[Box<dyn Subject>],
-    settings: &Settings,
-    outcome: &mut Outcome,
-    progress: &mut dyn FnMut(&str),
-) -> Result<()> {
-    for (payload, batch) in [
-        (8, 1),
-        (64, 1),
-        (256, 1),
-        (1024, 1),
-        (4096, 1),
-        (8, 64),
-        (64, 64),
-    ] {
-        let wants = |size: &usize| *size == payload;
-        if !settings.payloads.is_empty() && !settings.payloads.iter().any(wants) {
-            continue;
-        }
-        let heading = Heading {
-            suite: "throughput",
-            payload_bytes: payload,
-            batch,
-            processes: 2,
-        };
-        let run = |subject: &dyn Subject, case: &Case| subject.stream(case);
-        race(
-            subjects,
-            settings,
-            heading,
-            "ns per message",
-            run,
-            outcome,
-            progress,
-        )?;
+/// All suites, by name.
+pub const SUITES: &[(&str, Races)] = &[
+    ("latency", latency::races),
+    ("throughput", throughput::races),
+    ("mpmc", mpmc::races),
+    ("broadcast", broadcast::races),
+    ("wake", wake::races),
+    ("ids", ids::races),
+    ("locks", locks::races),
+    ("latest", latest::races),
+    ("cold", cold::races),
+    ("cpu", cpu::races),
+];
+
+/// How often a ring wraps in each run.
+const WRAPS: u64 = 1000;
+
+/// The same for whoever has no time.
+const QUICK_WRAPS: u64 = 50;
+
+/// Units of work that no run goes beyond.
+const MOST: u64 = 100_000_000;
+
+/// Messages in a ring of a stream, and bytes in an arena.
+const CAPACITY: usize = 1024;
+const ARENA: usize = 1 << 20;
+
+impl<'a> Context<'a> {
+    /// Those of the payloads that are wanted.
+    fn payloads(&self, careful: &[usize], quick: &[usize]) -> Vec<usize> {
+        let mut payloads = if self.quick { quick } else { careful }.to_vec();
+        payloads.retain(|size| self.payloads.is_empty() || self.payloads.contains(size));
+        payloads
     }
-    Ok(())
-}
 
-/// Round trips: the median one-way time for each payload.
-pub fn latency(
-    subjects: &[Box<dyn Subject>],
-    settings: &Settings,
-    outcome: &mut Outcome,
-    progress: &mut dyn FnMut(&str),
-) -> Result<()> {
-    for payload in [8, 24, 56, 64, 256, 1024, 4096] {
-        let wants = |size: &usize| *size == payload;
-        if !settings.payloads.is_empty() && !settings.payloads.iter().any(wants) {
-            continue;
-        }
-        let heading = Heading {
-            suite: "latency",
-            payload_bytes: payload,
+    /// A stream between a pair of processes that have a CPU each.
+    fn pair(&self, payload: usize) -> Case {
+        Case {
+            shape: Shape {
+                payload,
+                capacity: (ARENA / payload).next_power_of_two().clamp(16, CAPACITY),
+                // Four of the largest messages fit in.
+                arena: ARENA.max((payload + 64).next_power_of_two() * 4),
+                waiting: Waiting::Poll,
+                producers: 1,
+                consumers: 1,
+                policy: None,
+            },
             batch: 1,
-            processes: 2,
-        };
-        let run = |subject: &dyn Subject, case: &Case| {
-            subject
-                .ping_pong(case)
-                .map(|latency| latency.map(|Latency { p50, .. }| p50))
-        };
-        race(
-            subjects,
-            settings,
-            heading,
-            "ns one way, p50",
-            run,
-            outcome,
-            progress,
-        )?;
+            messages: 0,
+            cpus: self.cpus.to_vec(),
+        }
     }
-    Ok(())
+
+    /// The same with rings as small as round trips fill them.
+    fn small(&self, payload: usize) -> Case {
+        let mut case = self.pair(payload);
+        case.shape.capacity = 64;
+        case.shape.arena = (payload + 64).next_power_of_two() * 16;
+        case
+    }
+
+    /// Everybody who can be measured so. In each run their rings wrap often, and at least `least` units are done.
+    fn entries(&'a self, what: Measure, case: &Case, least: u64) -> Vec<Entry<'a>> {
+        self.subjects
+            .iter()
+            .map(|subject| self.entry(subject.as_ref(), what, case, least))
+            .collect()
+    }
+
+    fn entry(
+        &'a self,
+        subject: &'a dyn Subject,
+        what: Measure,
+        case: &Case,
+        least: u64,
+    ) -> Entry<'a> {
+        let wraps = if self.quick { QUICK_WRAPS } else { WRAPS };
+        let case = case.clone();
+        Entry {
+            name: subject.name().to_owned(),
+            side: subject.side(),
+            least: least.max(subject.slots(&case.shape) * wraps).min(MOST),
+            most: MOST,
+            run: Box::new(move |messages| {
+                let case = Case {
+                    messages,
+                    ..case.clone()
+                };
+                subject.measure(what, &case).unwrap_or(Err(Abstains.into()))
+            }),
+        }
+    }
 }
 
-/// Runs rounds of one race until its time is over.
-fn race(
-    subjects: &[Box<dyn Subject>],
-    settings: &Settings,
-    heading: Heading,
-    metric: &'static str,
-    run: impl Fn(&dyn Subject, &Case) -> Option<Result<f64>>,
-    outcome: &mut Outcome,
-    progress: &mut dyn FnMut(&str),
-) -> Result<()> {
-    let capacity = ((1 << 20) / heading.payload_bytes).clamp(64, 1024);
-    let shape = Shape {
-        payload: heading.payload_bytes,
-        capacity,
-        wait: Wait::Spin,
-    };
-    let mut case = Case {
-        shape,
-        batch: heading.batch,
-        messages: 1000,
-        cpus: settings.cpus.clone(),
-    };
-    // One short turn each tells who takes part, and how many messages fill a turn.
-    let mut takers = Vec::new();
-    for subject in subjects {
-        progress(&format!(
-            "{} {} B: {} warms up",
-            heading.suite,
-            heading.payload_bytes,
-            subject.name()
-        ));
-        match run(subject.as_ref(), &case) {
-            Some(Ok(each)) => takers.push((subject, fitting(settings.turn, each))),
-            Some(Err(error)) => outcome.skipped.push(format!(
-                "{} in {}: {error:#}",
-                subject.name(),
-                heading.suite
-            )),
-            None => {}
-        }
+/// The same number of units in every run of these.
+fn exactly(units: u64, mut entries: Vec<Entry<'_>>) -> Vec<Entry<'_>> {
+    for entry in &mut entries {
+        (entry.least, entry.most) = (units, units);
     }
-    let names = takers
-        .iter()
-        .map(|(subject, _)| (subject.name(), subject.side()))
-        .collect();
-    let mut rounds = Rounds::new(heading.clone(), metric, names);
-    let start = Instant::now();
-    let mut done = 0;
-    while done < settings.least_rounds || start.elapsed() < settings.budget {
-        progress(&format!(
-            "{} {} B, batches of {}: round {}",
-            heading.suite,
-            heading.payload_bytes,
-            heading.batch,
-            done + 1
-        ));
-        let before = hop(&settings.cpus, 2000)?.p50;
-        let mut values = vec![None; takers.len()];
-        // Whoever comes first has the warmest caches: everybody in turn.
-        for offset in 0..takers.len() {
-            let index = (done + offset) % takers.len();
-            let (subject, messages) = &takers[index];
-            case.messages = *messages;
-            values[index] = run(subject.as_ref(), &case).transpose()?;
-        }
-        let after = hop(&settings.cpus, 2000)?.p50;
-        done += 1;
-        // A round during which the two CPUs moved together or apart compares two machines.
-        if (before < NEAR) == (after < NEAR) {
-            rounds.add(if after < NEAR { "near" } else { "far" }, values);
-        }
-    }
-    rounds.conclude(outcome);
-    Ok(())
+    entries
 }
 
-/// Messages that take about a turn.
-fn fitting(turn: Duration, nanoseconds_each: f64) -> u64 {
-    (turn.as_nanos() as f64 / nanoseconds_each.max(0.1)).clamp(1000.0, 50_000_000.0) as u64
+/// An entry that is no subject.
+fn alone<'a>(name: &str, side: Side, run: impl Fn(u64) -> Result<Values> + 'a) -> Entry<'a> {
+    Entry {
+        name: name.to_owned(),
+        side,
+        least: 1,
+        most: MOST,
+        run: Box::new(run),
+    }
+}
+
+fn heading(suite: &'static str, case: &Case) -> Heading {
+    Heading {
+        suite,
+        payload_bytes: case.shape.payload,
+        batch: case.batch,
+        processes: case.shape.producers + case.shape.consumers,
+    }
+}
+
+/// The metrics of a distribution of one-way times.
+fn percentiles(what: &str) -> Vec<String> {
+    let metric = |(_, name): &(f64, &str)| format!("{what}, {name}");
+    PERCENTILES.iter().map(metric).collect()
 }
