@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The packages, and which other packages of this repository each may use.
 const MAY_USE: &[(&str, &[&str])] = &[
@@ -132,7 +133,8 @@ fn nobody_uses_what_stands_above_him() {
         let names = dependencies(&read(&format!("{package}/Cargo.toml")));
         assert!(!names.is_empty(), "{package} has no dependencies?");
         for name in &names {
-            let ours = name.starts_with("ipc-");
+            // There are others whose names begin as ours do.
+            let ours = CRATES.contains(&&*name.replace('-', "_"));
             assert!(
                 !ours || may_use.contains(&&**name),
                 "{package} must not use {name}"
@@ -162,6 +164,41 @@ fn nobody_uses_what_stands_above_him() {
                 "{path} must not use {name}"
             );
         }
+    }
+}
+
+// Would catch a rival that whoever builds or tests this project has to build as well.
+#[test]
+fn peers_are_built_only_when_asked_for() {
+    let manifest = read("benches/Cargo.toml");
+    let optional = manifest
+        .lines()
+        .filter(|line| line.contains("optional = true"));
+    let peers: Vec<&str> = optional
+        .filter_map(|line| line.split([' ', '.']).next())
+        .collect();
+    assert!(peers.len() >= 5, "the peers were not found: {peers:?}");
+    let graph = Command::new(env!("CARGO"))
+        .args(["tree", "--workspace", "--offline", "--locked"])
+        .args(["--prefix", "none", "--format", "{p}"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(
+        graph.status.success(),
+        "{}",
+        String::from_utf8_lossy(&graph.stderr)
+    );
+    let graph = String::from_utf8_lossy(&graph.stdout);
+    assert!(graph.contains("ipc-benches v"), "not a graph: {graph}");
+    for peer in peers {
+        let built = graph
+            .lines()
+            .any(|line| line.split(' ').next() == Some(peer));
+        assert!(
+            !built,
+            "{peer} is built for everybody, not only for the comparison"
+        );
     }
 }
 
