@@ -8,10 +8,13 @@ mod cpus;
 mod ended;
 mod generate;
 mod id;
+mod inspect;
+mod look;
 mod ls;
 mod pair;
 mod produce;
 mod rm;
+mod show;
 mod signals;
 mod stream;
 
@@ -37,6 +40,7 @@ enum Command {
     Consume(consume::Consume),
     Id(id::Id),
     Ls(ls::Ls),
+    Inspect(inspect::Inspect),
     Rm(rm::Rm),
     Completions(generate::Completions),
     Man(generate::Man),
@@ -50,6 +54,7 @@ pub fn main() -> ExitCode {
         Command::Consume(consume) => consume.run(),
         Command::Id(id) => id.run(),
         Command::Ls(ls) => ls.run(),
+        Command::Inspect(inspect) => inspect.run(),
         Command::Rm(rm) => rm.run(),
         Command::Completions(completions) => completions.run(Arguments::command()),
         Command::Man(man) => man.run(Arguments::command()),

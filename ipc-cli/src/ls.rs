@@ -1,26 +1,78 @@
 //! `ipc ls`: the segments there are, and who uses them.
 
-use std::fmt::Write;
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use anyhow::{Context, Result};
-use clap::Args;
-use indicatif::BinaryBytes;
-use ipc_core::participant::Life;
-use ipc_core::segment::{Segment, SegmentView, default_directory};
+use clap::{Args, ValueEnum};
+use ipc_core::segment::{Segment, default_directory};
 use serde::Serialize;
 use serde_json::json;
+
+use crate::look::{Seen, State};
+use crate::show::{self, Cell, Screen, Table};
 
 /// List the segments in the default directory.
 ///
 /// They are opened for reading only: nothing here disturbs who uses them.
 #[derive(Debug, Args)]
 pub(crate) struct Ls {
+    /// The columns to print, in this order
+    #[arg(
+        long,
+        short = 'o',
+        value_name = "COLUMN,…",
+        value_enum,
+        value_delimiter = ','
+    )]
+    output: Vec<Column>,
+
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Column {
+    /// The name in the directory
+    Name,
+    /// The kinds of the objects in it
+    Kind,
+    /// Bytes of the file
+    Size,
+    /// How full the fullest ring is
+    Used,
+    /// How many living processes are attached
+    Attached,
+    /// How many of them sleep until somebody does something
+    Waiting,
+    /// In use, unused, stale (only dead processes are attached) or broken (cannot be opened)
+    State,
+    /// The processes that are attached, and those that died so
+    Processes,
+    /// How many objects it holds
+    Objects,
+    /// Permissions of the file
+    Mode,
+    /// The user id of its owner
+    Owner,
+    /// Why it cannot be opened, or what is wrong with it
+    Error,
+}
+
+/// What is printed unless the user chooses.
+const USUAL: [Column; 8] = [
+    Column::Name,
+    Column::Kind,
+    Column::Size,
+    Column::Used,
+    Column::Attached,
+    Column::Waiting,
+    Column::State,
+    Column::Processes,
+];
 
 /// What is told of one file.
 #[derive(Debug, Serialize)]
@@ -29,45 +81,42 @@ struct Row {
     /// The kinds of the objects in it, in the order of its directory.
     kinds: Vec<String>,
     bytes: u64,
+    /// How full the fullest ring is, from 0 to 1.
+    used: Option<f64>,
+    attached: usize,
+    waiting: usize,
     /// The processes that are attached.
     processes: Vec<u32>,
     /// The processes that died while they were, and that nobody has cleared up after.
     dead: Vec<u32>,
     state: State,
-    /// Why it could not be opened.
+    mode: Option<String>,
+    owner: Option<u32>,
+    /// Why it could not be opened, or what is wrong with it.
     error: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum State {
-    /// A living process is attached.
-    InUse,
-    /// Nobody is attached.
-    Unused,
-    /// Only dead ones are.
-    Stale,
-    /// It cannot be opened.
-    Broken,
 }
 
 impl Ls {
     /// Runs the command.
     pub(crate) fn run(&self) -> Result<()> {
         let directory = default_directory();
-        let rows = rows()?;
+        let rows: Vec<Row> = files(&directory)?.into_iter().map(row).collect();
         crate::print(&if self.json {
             let object = json!({ "schema_version": 1, "directory": directory, "segments": rows });
             serde_json::to_string(&object)? + "\n"
         } else {
-            table(&rows)
+            let columns = match &self.output[..] {
+                [] => &USUAL[..],
+                chosen => chosen,
+            };
+            table(&rows, columns).render(&Screen::of_stdout())
         })
     }
 }
 
-fn rows() -> Result<Vec<Row>> {
-    let directory = default_directory();
-    let files = match std::fs::read_dir(&directory) {
+/// The names in the directory that segments can have, with the bytes of each file.
+pub(crate) fn files(directory: &Path) -> Result<Vec<(OsString, u64)>> {
+    let files = match std::fs::read_dir(directory) {
         Ok(files) => files,
         // It is made with the first segment.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -75,111 +124,124 @@ fn rows() -> Result<Vec<Row>> {
             return Err(error).with_context(|| format!("cannot list {}", directory.display()));
         }
     };
-    let mut rows = Vec::new();
+    let mut found = Vec::new();
     for file in files {
         let file = file?;
-        let name = file.file_name().as_bytes().escape_ascii().to_string();
+        let name = file.file_name();
         // What begins with a dot is no segment's name.
-        if !name.starts_with('.') {
-            let bytes = file.metadata().map_or(0, |metadata| metadata.len());
-            rows.push(row(name, bytes));
+        if !name.as_bytes().starts_with(b".") {
+            found.push((name, file.metadata().map_or(0, |metadata| metadata.len())));
         }
     }
-    rows.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(rows)
+    found.sort();
+    Ok(found)
 }
 
-fn row(name: String, bytes: u64) -> Row {
+fn row((name, bytes): (OsString, u64)) -> Row {
     let mut row = Row {
+        name: name.as_bytes().escape_ascii().to_string(),
         kinds: Vec::new(),
         bytes,
+        used: None,
+        attached: 0,
+        waiting: 0,
         processes: Vec::new(),
         dead: Vec::new(),
         state: State::Broken,
+        mode: None,
+        owner: None,
         error: None,
-        name,
     };
-    match Segment::open_read_only(&row.name) {
-        Ok(view) => row.look_at(&view),
-        Err(error) => row.error = Some(error.to_string()),
+    let Some(name) = name.to_str() else {
+        row.error = Some("its name is not UTF-8, and no segment's".into());
+        return row;
+    };
+    match Segment::open_read_only(name) {
+        Ok(view) => row.fill(Seen::of(&view)),
+        Err(error) => row.error = Some(show::plain(&error.to_string())),
     }
     row
 }
 
 impl Row {
-    fn look_at(&mut self, view: &SegmentView) {
-        self.kinds = view.entries().iter().map(|entry| tag(entry.kind)).collect();
-        for id in view.participants() {
-            match view.life(id) {
-                Life::Alive(who) => self.processes.push(who.pid),
-                Life::Dead(who) => self.dead.push(who.pid),
-                _ => {}
-            }
-        }
-        self.state = match (self.processes.is_empty(), self.dead.is_empty()) {
-            (false, _) => State::InUse,
-            (true, false) => State::Stale,
-            (true, true) => State::Unused,
-        };
+    fn fill(&mut self, seen: Seen) {
+        self.kinds = seen
+            .objects
+            .iter()
+            .map(|object| object.kind.clone())
+            .collect();
+        self.used = seen.used();
+        self.waiting = seen.waiting();
+        self.processes = seen.alive().map(|who| who.pid).collect();
+        self.dead = seen.dead().map(|who| who.pid).collect();
+        self.attached = self.processes.len();
+        self.state = seen.state;
+        let mut faults = seen.objects.into_iter().filter_map(|object| object.fault);
+        self.error = seen.fault.or_else(|| faults.next());
+        (self.mode, self.owner) = (seen.mode, seen.owner);
     }
 
-    fn cells(&self) -> [String; 5] {
+    fn cell(&self, column: Column) -> Cell {
+        let or_none = |text: String| if text.is_empty() { "-".into() } else { text };
+        match column {
+            Column::Name => self.name.clone().into(),
+            Column::Kind => or_none(self.kinds.join(",")).into(),
+            Column::Size => show::bytes(self.bytes).into(),
+            Column::Used => match self.used {
+                None => "-".into(),
+                Some(used) if used >= 1.0 => Cell::new("100%", show::Look::Warning),
+                Some(used) => format!("{:.0}%", used * 100.0).into(),
+            },
+            Column::Attached => self.attached.to_string().into(),
+            Column::Waiting => self.waiting.to_string().into(),
+            Column::State => Cell::new(self.state.text(), self.state.look()),
+            Column::Processes if self.state == State::Broken => self.cell(Column::Error),
+            Column::Processes => or_none(self.pids()).into(),
+            Column::Objects => self.kinds.len().to_string().into(),
+            Column::Mode => self.mode.clone().unwrap_or_else(|| "-".into()).into(),
+            Column::Owner => self
+                .owner
+                .map_or_else(|| "-".into(), |owner| owner.to_string())
+                .into(),
+            Column::Error => or_none(self.error.clone().unwrap_or_default()).into(),
+        }
+    }
+
+    fn pids(&self) -> String {
         let numbers = |pids: &[u32]| {
             let texts: Vec<String> = pids.iter().map(u32::to_string).collect();
             texts.join(",")
         };
-        let processes = match (&self.processes[..], &self.dead[..]) {
-            ([], []) => "-".to_owned(),
+        match (&self.processes[..], &self.dead[..]) {
             (alive, []) => numbers(alive),
             ([], dead) => format!("dead: {}", numbers(dead)),
             (alive, dead) => format!("{}; dead: {}", numbers(alive), numbers(dead)),
-        };
-        let state = match self.state {
-            State::InUse => "in use",
-            State::Unused => "unused",
-            State::Stale => "stale",
-            State::Broken => "broken",
-        };
-        let kinds = match &self.kinds[..] {
-            [] => "-".to_owned(),
-            kinds => kinds.join(","),
-        };
-        [
-            self.name.clone(),
-            kinds,
-            BinaryBytes(self.bytes).to_string(),
-            state.to_owned(),
-            self.error.clone().unwrap_or(processes),
-        ]
-    }
-}
-
-/// The tag of a kind as text. Any process may have written it.
-fn tag(tag: [u8; 8]) -> String {
-    let end = tag
-        .iter()
-        .rposition(|byte| *byte != 0)
-        .map_or(0, |last| last + 1);
-    tag[..end].escape_ascii().to_string()
-}
-
-/// One line for each, its columns below each other. The last column is not padded.
-fn table(rows: &[Row]) -> String {
-    let head = ["NAME", "KIND", "SIZE", "STATE", "PROCESSES"].map(str::to_owned);
-    let lines: Vec<[String; 5]> = std::iter::once(head)
-        .chain(rows.iter().map(Row::cells))
-        .collect();
-    let width = |column: usize| {
-        let widths = lines.iter().map(|line| line[column].chars().count());
-        widths.max().unwrap_or(0)
-    };
-    let widths: [usize; 4] = std::array::from_fn(width);
-    let mut text = String::new();
-    for line in &lines {
-        for (cell, width) in line.iter().zip(widths) {
-            let _ = write!(text, "{cell:<width$}  ");
         }
-        let _ = writeln!(text, "{}", line[4]);
     }
-    text
+}
+
+fn table(rows: &[Row], columns: &[Column]) -> Table {
+    let heads: Vec<&'static str> = columns.iter().map(|column| head(*column)).collect();
+    let mut table = Table::new(&heads);
+    for row in rows {
+        table.line(columns.iter().map(|column| row.cell(*column)).collect());
+    }
+    table
+}
+
+fn head(column: Column) -> &'static str {
+    match column {
+        Column::Name => "NAME",
+        Column::Kind => "KIND",
+        Column::Size => ">SIZE",
+        Column::Used => ">USED",
+        Column::Attached => ">ATTACHED",
+        Column::Waiting => ">WAITING",
+        Column::State => "STATE",
+        Column::Processes => "PROCESSES",
+        Column::Objects => ">OBJECTS",
+        Column::Mode => "MODE",
+        Column::Owner => ">OWNER",
+        Column::Error => "ERROR",
+    }
 }

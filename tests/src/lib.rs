@@ -10,7 +10,9 @@ pub mod loom_memory;
 pub mod peers;
 pub mod powercut;
 pub mod room;
+pub mod shape;
 pub mod sync_peer;
+pub mod terminal;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/mappings.md")]

@@ -7,11 +7,12 @@ use ipc_tests::room::{Done, Room, Running, eventually, run};
 use rustix::process::Signal;
 use serde_json::Value;
 
-const SUBCOMMANDS: [&str; 7] = [
+const SUBCOMMANDS: [&str; 8] = [
     "pair",
     "produce",
     "consume",
     "ls",
+    "inspect",
     "rm",
     "completions",
     "man",
@@ -94,8 +95,10 @@ fn ls_tells_what_there_is_and_who_uses_it() {
     );
 
     let table = text(&run(&mut ipc(&room, &["ls"])));
-    let line = format!("x     spsc  1.02 MiB  in use  {}", producer.pid());
-    assert!(table.lines().any(|found| found == line), "{table}");
+    let begin = "x     spsc  1.02 MiB    0%         1        ";
+    let end = format!("  in use  {}", producer.pid());
+    let fits = |line: &str| line.starts_with(begin) && line.ends_with(&end);
+    assert!(table.lines().any(fits), "{table}");
 
     let pid = producer.pid();
     producer.signal(Signal::KILL);
@@ -115,7 +118,10 @@ fn ls_tells_what_there_is_and_who_uses_it() {
 fn ls_makes_nothing() {
     let room = Room::new();
     let done = run(ipc(&room, &["ls"]).env("IPC_DIR", room.path().join("not-there")));
-    assert_eq!(text(&done), "NAME  KIND  SIZE  STATE  PROCESSES\n");
+    assert_eq!(
+        text(&done),
+        "NAME  KIND  SIZE  USED  ATTACHED  WAITING  STATE  PROCESSES\n"
+    );
     assert!(room.names().is_empty());
 }
 

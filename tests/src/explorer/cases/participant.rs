@@ -116,7 +116,7 @@ impl Case for ParticipantCase {
             .expect("fits");
         let table = Participants::new(area).expect("fits");
         let resolve = |id: ParticipantId| {
-            if claim.load(Acquire) == id.get().into() {
+            if claim.load(Acquire) == u64::from(id.get()) {
                 // A failure means that the dead one's claim was resolved by a recoverer that is dead by now.
                 let _ = claim.exchange(id.get().into(), 0, Release);
             }
