@@ -48,6 +48,7 @@ pub mod ids;
 pub mod layout;
 mod mapped;
 pub mod mapping;
+pub mod mark;
 pub mod memory;
 pub mod participant;
 mod read_only;

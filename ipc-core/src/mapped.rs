@@ -290,9 +290,13 @@ unsafe impl Memory for Mapped {
     }
 
     unsafe fn sync(&self, at: usize, len: usize) -> io::Result<()> {
-        Ok(self
-            .mapping()
-            .sync(at..at + len, crate::mapping::Sync::Wait)?)
+        self.mapping()
+            .sync(at..at + len, crate::mapping::Sync::Wait)?;
+        // What was stored may lie on the private pages that stand for those that are gone.
+        if self.mapping().is_cut_short() {
+            return Err(io::Error::other(crate::segment::SegmentError::CutShort));
+        }
+        Ok(())
     }
 
     fn instance(&self) -> u64 {

@@ -380,6 +380,14 @@ unsafe impl Memory for Logged {
     }
 }
 
+/// How many images a run makes at least: `IPC_TEST_IMAGES`, or the quick number.
+pub fn wanted() -> usize {
+    std::env::var("IPC_TEST_IMAGES")
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(20_000)
+}
+
 /// A small generator whose seed is printed.
 #[derive(Clone, Debug)]
 pub struct Random(u64);

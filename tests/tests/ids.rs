@@ -256,3 +256,77 @@ fn a_forked_child_is_refused_and_joins_anew() {
     assert_eq!(ledger.ids(0).collect::<Vec<_>>(), [BLOCK + 1]);
     assert_eq!(lease.next().unwrap(), 2);
 }
+
+// A draw that is refused moves the counter on all the same: large ones must not bring it around to ids that were given.
+#[test]
+fn a_counter_never_comes_around() {
+    let ids = Ids::create(Place::Memfd("ids".into())).unwrap();
+    assert_eq!(ids.next().unwrap(), 1);
+    for count in [u64::MAX, u64::MAX - 1, 1 << 63, (1 << 32) + 1] {
+        assert!(matches!(ids.take(count), Err(IdsError::Exhausted)));
+    }
+    assert_eq!(ids.next().unwrap(), 2);
+    assert_eq!(ids.take(0).unwrap(), 3..3);
+    let next = ids
+        .segment()
+        .object("ids")
+        .unwrap()
+        .area()
+        .word64(0)
+        .unwrap();
+    next.store((1 << 63) - 1, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(ids.next().unwrap(), 1 << 63);
+    for _ in 0..3 {
+        assert!(matches!(ids.take(1 << 32), Err(IdsError::Exhausted)));
+        assert!(matches!(ids.next(), Err(IdsError::Exhausted)));
+        assert!(ids.lease().unwrap().next().is_err());
+    }
+}
+
+// Rubbish in any word must give errors or ids, and never a panic or a call that does not end.
+#[test]
+fn f31_hostile_words_end_every_call() {
+    let mut random = Random::seeded();
+    let directory = tempfile::tempdir().unwrap();
+    let mut errors = 0;
+    for turn in 0..300 {
+        let path = directory.path().join(format!("{turn}"));
+        let ids = Ids::create(path.as_path()).unwrap();
+        let mut lease = ids.lease().unwrap();
+        let _ = (ids.next(), lease.next());
+        let object = ids.segment().object("ids").unwrap();
+        for _ in 0..1 + random.below(6) {
+            let at = match random.below(4) {
+                0 => [0, 128, 136, 144, 152, 160][random.below(6) as usize],
+                1 => 256 + random.below(32) * 8,
+                _ => 512 + random.below(3 * 16) * 8,
+            };
+            let word = object.area().word64(at as usize).unwrap();
+            let old = word.load(std::sync::atomic::Ordering::Relaxed);
+            let value = match random.below(4) {
+                0 => random.below(u64::MAX),
+                1 => u64::MAX - random.below(3000),
+                2 => old ^ 1 << random.below(64),
+                _ => random.below(5000),
+            };
+            word.store(value, std::sync::atomic::Ordering::Relaxed);
+        }
+        let start = Instant::now();
+        ids.statistics();
+        errors += usize::from(ids.next().is_err());
+        errors += usize::from(ids.take(1 << 20).is_err());
+        for _ in 0..2 * BLOCK {
+            errors += usize::from(lease.next().is_err());
+        }
+        drop((lease, ids));
+        if let Ok(ids) = Ids::open(path.as_path()) {
+            let mut lease = ids.lease().unwrap();
+            for _ in 0..100 {
+                errors += usize::from(lease.next().is_err());
+            }
+            ids.statistics();
+        }
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+    assert!(errors > 50, "{errors} errors: the rubbish was not met");
+}

@@ -8,17 +8,9 @@ use std::rc::Rc;
 use ipc_core::ids::protocol::{Counter, Lease, Refusal};
 use ipc_core::memory::Area;
 use ipc_core::participant::ParticipantId;
-use ipc_tests::powercut::{Disk, Logged, Random};
+use ipc_tests::powercut::{Disk, Logged, Random, wanted};
 
 const ROWS: u16 = 3;
-
-/// How many images a run makes at least.
-fn wanted() -> usize {
-    std::env::var("IPC_TEST_IMAGES")
-        .ok()
-        .and_then(|count| count.parse().ok())
-        .unwrap_or(20_000)
-}
 
 fn empty() -> Vec<u64> {
     vec![0; Counter::<Logged>::size(ROWS).next_multiple_of(4096) / 8]
@@ -51,7 +43,7 @@ fn work(disk: &Rc<Disk>, random: &mut Random, steps: u64) -> Result<(), Refusal>
             0 => disk.note(lease.give()?),
             _ => {
                 // A large draw brings the mark into play; its first and last id stand for all.
-                let first = counter.draw(count)?;
+                let first = counter.draw_many(count)?;
                 disk.note(first);
                 disk.note(first + count - 1);
             }
@@ -132,13 +124,16 @@ fn f21_a_failed_sync_is_for_good() {
     let disk = Disk::new(empty(), 1);
     let counter = counter(&disk, 1);
     counter.attach(participant(1), 0).unwrap();
-    assert_eq!(counter.draw(1).unwrap(), 0);
+    assert_eq!(counter.draw_many(1).unwrap(), 0);
     let limit = counter.statistics().limit;
     disk.fail();
     // What is below the old mark can still be given.
-    assert_eq!(counter.draw(1).unwrap(), 1);
-    assert!(matches!(counter.draw(limit), Err(Refusal::Failed(Some(_)))));
-    assert!(matches!(counter.draw(1), Err(Refusal::Failed(None))));
+    assert_eq!(counter.draw_many(1).unwrap(), 1);
+    assert!(matches!(
+        counter.draw_many(limit),
+        Err(Refusal::Failed(Some(_)))
+    ));
+    assert!(matches!(counter.draw_many(1), Err(Refusal::Failed(None))));
     assert!(counter.statistics().failed);
     // On a machine started afresh what the disk holds is known again, and drawing goes on above everything given.
     let mut image = None;
@@ -148,7 +143,7 @@ fn f21_a_failed_sync_is_for_good() {
     let afresh = Disk::new(image.expect("an image"), 2);
     let counter = self::counter(&afresh, 1);
     counter.attach(participant(1), 0).unwrap();
-    assert!(counter.draw(1).unwrap() > 1);
+    assert!(counter.draw_many(1).unwrap() > 1);
     assert!(!counter.statistics().failed);
 }
 

@@ -27,7 +27,6 @@
 //! # Ok(()) }
 //! ```
 
-mod mark;
 pub mod protocol;
 
 use std::io;
@@ -79,8 +78,8 @@ pub enum IdsError {
         "both copies of the mark are damaged: which ids were given is not known, and none will be; restore the file and adopt it"
     )]
     Damaged,
-    /// The epoch has no more ids.
-    #[error("the 2^48 ids of this epoch are used up")]
+    /// The epoch has no more ids, or more were asked for than are given at once.
+    #[error("the 2^48 ids of this epoch are used up, or more than 2^32 were asked for at once")]
     Exhausted,
     /// Somebody else has been writing the mark for a minute.
     #[error(
@@ -202,6 +201,10 @@ impl Ids {
         let damaged =
             || SegmentError::Damaged(format!("the counter {name:?} does not fit its object"));
         let counter = counter.ok_or_else(damaged)?;
+        if !counter.is_of_this_run() {
+            // Whoever gave the file its name may have been killed before that was on disk.
+            segment.sync_name()?;
+        }
         let me = segment.participant()?;
         counter.attach(me, u64::from(segment.header().adoptions))?;
         Ok(Self {
@@ -233,14 +236,14 @@ impl Ids {
         Ok(self.counter.draw(1)? + 1)
     }
 
-    /// Draws a range of ids that follow each other.
+    /// Draws a range of ids that follow each other, at most 2^32 of them.
     ///
     /// # Errors
     ///
-    /// As [`next`](Self::next).
+    /// As [`next`](Self::next); [`IdsError::Exhausted`] if that is too many.
     pub fn take(&self, count: u64) -> Result<Range<u64>, IdsError> {
         self.here()?;
-        let first = self.counter.draw(count)? + 1;
+        let first = self.counter.draw_many(count)? + 1;
         Ok(first..first + count)
     }
 

@@ -5,7 +5,8 @@
 //! ```text
 //! next     ids below are drawn; one fetch-add draws
 //! limit    ids below may be given out; raised only after the mark of that value is on disk
-//! mark     two slots in the file (see `mark`): no id at or above it was ever given out
+//! mark     two slots in the file (see [`mark`]): no id at or above its first value was ever given out; the second one
+//!          counts the adoptions
 //! lease    per participant row: next, end, and how many blocks its holders lost
 //!
 //! strict   n := next, next += 1;  wait until n < limit;  give n
@@ -42,8 +43,8 @@ use std::io;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
 
-use super::mark::{Mark, Record, SLOT};
 use crate::event::{Event, Wait, Waiters, wait_until};
+use crate::mark::{self, Mark};
 use crate::memory::{Area, LockByte, Memory, OutOfArea, Word32, Word64};
 use crate::participant::ParticipantId;
 
@@ -56,6 +57,12 @@ const LAST_STEP: u64 = 1 << 32;
 
 /// Ids of one epoch. An adopted copy draws from the next one.
 pub const EPOCH: u64 = 1 << 48;
+
+/// The most ids that are drawn in a row.
+pub const MOST: u64 = 1 << 32;
+
+/// Nothing is drawn from here on: so far from the end that the counter never comes around.
+const LAST: u64 = 1 << 63;
 
 mod field {
     pub(super) const NEXT: usize = 0;
@@ -92,7 +99,7 @@ pub enum Refusal {
     Failed(Option<io::Error>),
     /// Both slots of the mark are damaged.
     Damaged,
-    /// The epoch has no more ids.
+    /// The epoch has no more ids, or never had so many.
     Exhausted,
     /// Not extended by the deadline.
     TimedOut,
@@ -148,7 +155,7 @@ impl<M: Memory> Counter<M> {
             changed: area.word64(field::CHANGED)?,
             failed: area.word32(field::FAILED)?,
             extended: Event::new(area, field::EXTENDED, Waiters::Many)?,
-            mark: Mark::new(area.part(field::MARK, 2 * SLOT)?)?,
+            mark: Mark::new(area, field::MARK)?,
             leases: (0..rows.into()).map(row).collect::<Result<_, _>>()?,
             area: area.clone(),
             lock,
@@ -183,29 +190,33 @@ impl<M: Memory> Counter<M> {
         self.locked(None, |counter| counter.resume(me, adoptions))
     }
 
+    /// Whether somebody has attached already since the file system was mounted; always, if nothing is to survive.
+    pub fn is_of_this_run(&self) -> bool {
+        let instance = self.memory().instance();
+        // ORDERING: Acquire pairs with the Release in `restart`: the words before it are those of this run.
+        !self.durable || (instance != 0 && self.instance.load(Acquire) == instance)
+    }
+
     /// What [`attach`](Self::attach) does under the lock.
     fn resume(&self, me: ParticipantId, adoptions: u64) -> Result<(), Refusal> {
         let memory = self.memory();
         if memory.is_locked(self.presence_byte(me.get())) {
             return Ok(());
         }
-        let mut record = self.mark.read().map_err(|_| Refusal::Damaged)?;
+        let mut record = self.checked_mark()?;
         let instance = memory.instance();
         let present =
             || (1..=self.leases.len() as u16).any(|row| memory.is_locked(self.presence_byte(row)));
-        if record.adoptions < adoptions {
+        let [value, adopted] = record.values;
+        if adopted < adoptions {
             // Somebody else may draw from the original: an epoch of our own, on disk before the first id of it.
-            let epoch = (record.value / EPOCH).saturating_add(adoptions - record.adoptions);
+            let epoch = (value / EPOCH).saturating_add(adoptions - adopted);
             let value = epoch.checked_mul(EPOCH).ok_or(Refusal::Exhausted)?;
-            record = Record {
-                sequence: record.sequence + 1,
-                value,
-                adoptions,
-            };
+            record = record.next([value, adoptions]);
             self.mark.write(record).map_err(|error| self.fail(error))?;
-            self.restart(record.value, instance);
-        } else if (instance == 0 || self.instance.load(Acquire) != instance) && !present() {
-            self.restart(record.value, instance);
+            self.restart(value, instance);
+        } else if !self.is_of_this_run() && !present() {
+            self.restart(value, instance);
         }
         // While the lock is held: who comes next finds us present.
         if memory.try_lock(self.presence_byte(me.get())) {
@@ -231,12 +242,24 @@ impl<M: Memory> Counter<M> {
         self.instance.store(instance, Release);
     }
 
-    /// Draws `count` ids in a row: they are the caller's once this returns.
+    /// Draws `count` ids in a row, at most [`MOST`]: they are the caller's once this returns.
+    pub fn draw_many(&self, count: u64) -> Result<u64, Refusal> {
+        // Before they are drawn: large draws that fail must not bring the counter around.
+        if count > MOST || self.next.load(Relaxed) >= LAST {
+            return Err(Refusal::Exhausted);
+        }
+        self.draw(count)
+    }
+
+    /// As [`draw_many`](Self::draw_many), for few ids.
     #[inline]
-    pub fn draw(&self, count: u64) -> Result<u64, Refusal> {
+    pub(super) fn draw(&self, count: u64) -> Result<u64, Refusal> {
         // ORDERING: AcqRel: leases and the limit that others stored before their draws are visible to ours.
         let first = self.next.add(count, AcqRel);
-        let end = first.wrapping_add(count);
+        if first >= LAST {
+            return Err(Refusal::Exhausted);
+        }
+        let end = first + count;
         if self.durable {
             // ORDERING: Acquire pairs with the Release in `extend_locked`: the mark is on disk.
             let limit = self.limit.load(Acquire);
@@ -271,22 +294,22 @@ impl<M: Memory> Counter<M> {
     }
 
     fn extend_locked(&self, end: u64) -> Result<(), Refusal> {
-        let record = self.mark.read().map_err(|_| Refusal::Damaged)?;
+        // Again: whoever had the lock before us may have failed, and a success after that would prove nothing.
+        if self.failed.load(Acquire) != 0 {
+            return Err(Refusal::Failed(None));
+        }
+        let record = self.checked_mark()?;
+        let [mark, adopted] = record.values;
         let step = self.step.load(Relaxed).clamp(FIRST_STEP, LAST_STEP);
-        let value = record
-            .value
+        let value = mark
             .max(end)
             .max(self.next.load(Relaxed))
             .saturating_add(step);
         if value / EPOCH != end.saturating_sub(1) / EPOCH {
             return Err(Refusal::Exhausted);
         }
-        let next = Record {
-            sequence: record.sequence + 1,
-            value,
-            ..record
-        };
-        self.mark.write(next).map_err(|error| self.fail(error))?;
+        let record = record.next([value, adopted]);
+        self.mark.write(record).map_err(|error| self.fail(error))?;
         // ORDERING: Release pairs with the Acquire in `draw`: the mark is on disk before an id below it is given.
         self.limit.store(value, Release);
         // Twice within a second: a longer step, so that no more than a call a second or so is spent on it.
@@ -299,6 +322,10 @@ impl<M: Memory> Counter<M> {
         self.extensions.add(1, Relaxed);
         self.extended.notify(u32::MAX);
         Ok(())
+    }
+
+    fn checked_mark(&self) -> Result<mark::Record, Refusal> {
+        self.mark.read().ok_or(Refusal::Damaged)
     }
 
     fn fail(&self, error: io::Error) -> Refusal {
@@ -396,8 +423,8 @@ impl<M: Memory> Counter<M> {
                 .sum(),
             lost: rows
                 .map(|row| row.lost.load(Relaxed))
-                .map(|lost| lost.div_ceil(ONE_LOST) * BLOCK)
-                .sum(),
+                .map(|lost| lost.div_ceil(ONE_LOST).saturating_mul(BLOCK))
+                .fold(0, u64::saturating_add),
             extensions: self.extensions.load(Relaxed),
             changed: self.changed.load(Relaxed),
             failed: self.failed.load(Acquire) != 0,

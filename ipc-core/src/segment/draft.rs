@@ -163,15 +163,20 @@ impl<'a> Draft<'a> {
     fn settle(self) -> Result<(), SegmentError> {
         // Nobody takes the file for a dead one's any more.
         let _ = lock::unlock(&self.file, BUILDER);
-        match fsync(&self.spot.directory) {
-            // A directory that we may search but not read cannot be synced, nor one on some file systems of the network.
-            Ok(()) | Err(Errno::BADF | Errno::INVAL | Errno::ROFS) => Ok(()),
-            Err(error) => Err(SegmentError::io(
-                "write back the directory of",
-                &self.spot.path,
-                error,
-            )),
-        }
+        sync_directory(self.spot)
+    }
+}
+
+/// Waits until the names in a directory are on the disk.
+pub(crate) fn sync_directory(spot: &Spot) -> Result<(), SegmentError> {
+    match fsync(&spot.directory) {
+        // A directory that we may search but not read cannot be synced, nor one on some file systems of the network.
+        Ok(()) | Err(Errno::BADF | Errno::INVAL | Errno::ROFS) => Ok(()),
+        Err(error) => Err(SegmentError::io(
+            "write back the directory of",
+            &spot.path,
+            error,
+        )),
     }
 }
 

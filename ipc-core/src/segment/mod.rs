@@ -238,6 +238,22 @@ impl Segment {
         self.sync_range(0, self.inner.parts.header.total_len as usize)
     }
 
+    /// Waits until the name of the segment is on the disk, as whoever gave it has done unless he was killed just then. A
+    /// segment that has no name has nothing to wait for.
+    ///
+    /// # Errors
+    ///
+    /// If the directory is gone or cannot be written back.
+    pub fn sync_name(&self) -> Result<(), SegmentError> {
+        let Some(path) = self.path() else {
+            return Ok(());
+        };
+        match place::Spot::find(Place::from(path), trust::Trust::default(), false)? {
+            Ok(spot) => draft::sync_directory(&spot),
+            Err(_) => Ok(()),
+        }
+    }
+
     fn sync_range(&self, at: usize, len: usize) -> Result<(), SegmentError> {
         if !self.is_here() {
             return Err(SegmentError::Forked);
