@@ -1,6 +1,7 @@
 //! A journal: records that any number of processes append to a file, and that survive a power cut once synced.
 //!
-//! A fixed amount of space is used in turn: what is no longer needed is trimmed. Readers follow by loads alone, live or
+//! A fixed amount of space is used in turn: what is no longer needed is trimmed. (One that grows, file by file, is a
+//! [`RotatingJournal`](rotating::RotatingJournal).) Readers follow by loads alone, live or
 //! behind, and go on later from a position that they have noted.
 //!
 //! ```
@@ -69,9 +70,9 @@
 //! space that names its lap are ours.
 
 mod error;
-mod mark;
 pub mod protocol;
 mod record;
+pub mod rotating;
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -214,6 +215,10 @@ impl Journal {
         let object = segment.object(name)?;
         object.expect(KIND.tag, VERSION, "")?;
         let log = log(object.area(), object.entry())?;
+        if !log.is_of_this_run() {
+            // Whoever gave the file its name may have been killed before that was on disk.
+            segment.sync_name()?;
+        }
         let me = segment.participant()?;
         let uuid = u128::from_ne_bytes(segment.header().uuid);
         log.attach(me, (uuid ^ uuid >> 64) as u64)?;

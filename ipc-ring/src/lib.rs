@@ -10,7 +10,7 @@
 //! | [`bytes`] | one producer, one consumer, records of any length | first in, first out |
 //! | [`lanes`] | many producers, one consumer, records of any length | first in, first out for each producer |
 //! | [`channel`] | any number of producers, one consumer, values of any `serde` type | first in, first out for each producer |
-//! | [`journal`] | any number of appenders and readers, records of any length in a file, which survive a power cut once synced | that of the claims |
+//! | [`journal`] | any number of appenders and readers, records of any length in a file or several, which survive a power cut once synced | that of the claims |
 //!
 //! ```
 //! use ipc_ring::{Ring, spsc};

@@ -126,6 +126,7 @@ pub(crate) const KINDS: &[Kind] = &[
     crate::bytes::CHANNEL,
     crate::bytes::KIND,
     crate::journal::KIND,
+    crate::journal::rotating::KIND,
     crate::lanes::KIND,
     crate::mpmc::KIND,
     crate::spsc::KIND,

@@ -1,5 +1,6 @@
 //! The journal in its area of shared memory, whatever that is: the protocol of [`journal`](crate::journal), step by step.
 
+pub mod chain;
 mod disk;
 
 use std::ops::Range;
@@ -7,11 +8,11 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::fence;
 
 use ipc_core::event::{Event, Waiters};
+use ipc_core::mark::Mark;
 use ipc_core::memory::{Area, Memory, OutOfArea, Slots, Word32, Word64, Words};
 use ipc_core::participant::ParticipantId;
 
 use super::error::JournalError;
-use super::mark::{self, Mark};
 use super::record::{Checksum, Geometry, Phase, State, UNIT};
 pub use disk::Recover;
 
@@ -110,7 +111,7 @@ impl<M: Memory> Log<M> {
             failed: area.word32(field::FAILED)?,
             appended: Event::new(area, field::APPENDED, Waiters::Many)?,
             synced: Event::new(area, field::SYNCED, Waiters::Many)?,
-            mark: Mark::new(area.part(field::MARK, 2 * mark::SLOT)?)?,
+            mark: Mark::new(area, field::MARK)?,
             words: units.words(0)?,
             checks: units.words(8)?,
             units,

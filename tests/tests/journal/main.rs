@@ -2,3 +2,4 @@
 
 mod powercut;
 mod processes;
+mod rotation;

@@ -11,7 +11,7 @@ use ipc_core::memory::Area;
 use ipc_core::participant::ParticipantId;
 use ipc_ring::journal::JournalError;
 use ipc_ring::journal::protocol::Log;
-use ipc_tests::powercut::{Disk, Logged, Random};
+use ipc_tests::powercut::{Disk, Logged, Random, wanted};
 
 const ROWS: u16 = 3;
 const CAPACITY: u64 = 1 << 13;
@@ -26,13 +26,6 @@ const TRIMMED: u64 = 3 << 60;
 
 /// Payloads by position.
 type Records = BTreeMap<u64, Vec<u8>>;
-
-fn wanted() -> usize {
-    std::env::var("IPC_TEST_IMAGES")
-        .ok()
-        .and_then(|count| count.parse().ok())
-        .unwrap_or(20_000)
-}
 
 fn size() -> usize {
     Log::<Logged>::size(CAPACITY, ROWS).unwrap()

@@ -11,15 +11,15 @@ use ipc_ring::journal::{Journal, JournalError};
 use ipc_tests::child::Child;
 use ipc_tests::powercut::Random;
 
-fn soon() -> Instant {
+pub(crate) fn soon() -> Instant {
     Instant::now() + Duration::from_secs(60)
 }
 
 /// Words in memory that survive those who write them.
-struct Words(Object);
+pub(crate) struct Words(Object);
 
 impl Words {
-    fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         let spec = ObjectSpec {
             kind: *b"ledger\0\0",
             version: 1,
@@ -32,7 +32,7 @@ impl Words {
         Self(segment.object("ledger").unwrap())
     }
 
-    fn at(&self, index: usize) -> Word64<Mapped> {
+    pub(crate) fn at(&self, index: usize) -> Word64<Mapped> {
         self.0.area().word64(index * 8).unwrap()
     }
 }

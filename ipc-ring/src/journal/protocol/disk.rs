@@ -7,13 +7,13 @@ use std::sync::atomic::fence;
 use std::time::Duration;
 
 use ipc_core::event::{Wait, wait_until};
+use ipc_core::mark;
 use ipc_core::memory::{LockByte, Memory};
 use ipc_core::participant::ParticipantId;
 
 use super::{Log, Step, field};
 use crate::journal::PATIENCE;
 use crate::journal::error::JournalError;
-use crate::journal::mark;
 use crate::journal::record::{Checksum, Geometry, Phase, State, UNIT};
 
 /// How many parts a journal has: at least one must be free for a trim to have any effect.
@@ -47,14 +47,18 @@ impl<M: Memory> Log<M> {
         })
     }
 
+    /// Whether somebody has attached already since the file system was mounted; always, if nothing is to survive.
+    pub fn is_of_this_run(&self) -> bool {
+        let instance = self.memory().instance();
+        // ORDERING: Acquire pairs with the Release in `restart`: the words before it are those of this run.
+        let same = instance != 0 && self.instance.load(Acquire) == instance;
+        same || !self.persistent
+    }
+
     /// Whether the memory is what was last stored, and not what the disk happened to keep.
     pub(super) fn is_continuous(&self) -> bool {
         let memory = self.memory();
-        let instance = memory.instance();
-        // ORDERING: Acquire pairs with the Release in `restart`: the words before it are those of this run.
-        let same = instance != 0 && self.instance.load(Acquire) == instance;
-        !self.persistent
-            || same
+        self.is_of_this_run()
             || (1..=self.rows).any(|row| memory.is_locked(self.presence_byte(row)))
     }
 
@@ -63,16 +67,13 @@ impl<M: Memory> Log<M> {
     fn restart(&self, salt: u64) -> Result<(), JournalError> {
         let mut mark = self.checked_mark()?;
         if mark.sequence == 0 {
-            mark = mark::Record {
-                sequence: 1,
-                start: 0,
-                salt,
-            };
+            mark = mark.next([0, salt]);
             self.mark.write(mark).map_err(|error| self.fail(error))?;
         }
-        let checksum = Checksum { salt: mark.salt };
-        let limit = mark.start.wrapping_add(self.geometry.capacity());
-        let mut end = mark.start;
+        let [start, salt] = mark.values;
+        let checksum = Checksum { salt };
+        let limit = start.wrapping_add(self.geometry.capacity());
+        let mut end = start;
         while let Some(next) = self.whole_record(checksum, end, limit) {
             end = next;
         }
@@ -82,10 +83,10 @@ impl<M: Memory> Log<M> {
         self.sync_arena(0..self.geometry.capacity())
             .map_err(|error| self.fail(error))?;
         self.tail.store(end, Relaxed);
-        self.start.store(mark.start, Relaxed);
-        self.prepared.store(mark.start, Relaxed);
+        self.start.store(start, Relaxed);
+        self.prepared.store(start, Relaxed);
         self.durable.store(end, Relaxed);
-        self.salt.store(mark.salt, Relaxed);
+        self.salt.store(salt, Relaxed);
         self.failed.store(0, Relaxed);
         // ORDERING: Release pairs with the Acquire in `is_continuous`: who finds this instance finds the words above.
         self.instance.store(self.memory().instance(), Release);
@@ -93,7 +94,10 @@ impl<M: Memory> Log<M> {
     }
 
     fn checked_mark(&self) -> Result<mark::Record, JournalError> {
-        let possible = |mark: &mark::Record| mark.start % UNIT == 0 && mark.start < 1 << 62;
+        let possible = |mark: &mark::Record| {
+            let [start, _] = mark.values;
+            start % UNIT == 0 && start < 1 << 62
+        };
         self.mark
             .read()
             .filter(possible)
@@ -213,7 +217,7 @@ impl<M: Memory> Log<M> {
         Ok(())
     }
 
-    fn fail(&self, error: std::io::Error) -> JournalError {
+    pub(super) fn fail(&self, error: std::io::Error) -> JournalError {
         self.failed.store(1, Release);
         JournalError::Failed(Some(error))
     }
@@ -244,22 +248,19 @@ impl<M: Memory> Log<M> {
     fn trim_locked(&self, up_to: u64) -> Result<(), JournalError> {
         let mark = self.checked_mark()?;
         // Whoever was killed in the middle of this has left places that are not free yet.
-        self.free_up_to(mark.start);
-        let mut start = mark.start;
+        let [begin, salt] = mark.values;
+        self.free_up_to(begin);
+        let mut start = begin;
         for _ in 0..self.patience() {
             match self.step(start) {
                 Step::Taken(_, next) if next <= up_to => start = next,
                 _ => break,
             }
         }
-        if start.wrapping_sub(mark.start) < self.geometry.capacity() / PARTS {
+        if start.wrapping_sub(begin) < self.geometry.capacity() / PARTS {
             return Ok(());
         }
-        let record = mark::Record {
-            sequence: mark.sequence.wrapping_add(1),
-            start,
-            ..mark
-        };
+        let record = mark.next([start, salt]);
         // On disk before the space is used again: after a power cut, records are looked for from there.
         self.mark.write(record).map_err(|error| self.fail(error))?;
         self.free_up_to(start);
