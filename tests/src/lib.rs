@@ -7,6 +7,7 @@ pub mod explorer;
 pub mod kill;
 #[cfg(loom)]
 pub mod loom_memory;
+pub mod mount;
 pub mod peers;
 pub mod powercut;
 pub mod room;

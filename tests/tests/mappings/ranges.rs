@@ -84,7 +84,7 @@ fn what_a_sync_covered_survives_a_power_cut() {
         println!("skipped: only root can mount a disk whose power is cut");
         return;
     }
-    let Some(mount) = super::limits::Mount::ext4_with_a_journal() else {
+    let Some(mount) = ipc_tests::mount::Mount::ext4_with_a_journal() else {
         return;
     };
     let path = mount.path().join("file");
@@ -120,7 +120,7 @@ fn a_failed_sync_is_remembered() {
         println!("skipped: only root can mount the file system that fails");
         return;
     }
-    let Some(mount) = super::limits::Mount::ext4_on_a_full_disk() else {
+    let Some(mount) = ipc_tests::mount::Mount::ext4_on_a_full_disk() else {
         return;
     };
     let path = mount.path().join("file");
