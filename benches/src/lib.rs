@@ -27,6 +27,7 @@ pub mod limits;
 pub mod machine;
 pub mod measure;
 pub mod ours;
+pub mod peers;
 pub mod process;
 pub mod race;
 pub mod report;

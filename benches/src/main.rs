@@ -1,5 +1,9 @@
 //! The whole comparison, with the peers that were compiled in.
 
+use ipc_benches::{command, peers, subject};
+
 fn main() -> anyhow::Result<()> {
-    ipc_benches::command::main(&ipc_benches::subject::all())
+    let mut subjects = subject::all();
+    subjects.extend(peers::all());
+    command::main(&subjects)
 }

@@ -18,7 +18,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
 /// How long a group may take before it is killed and reported as stuck.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// The CPUs that this process may use, in order.
 pub fn cpus() -> Vec<usize> {
@@ -90,7 +90,7 @@ impl Member {
 ///
 /// # Errors
 ///
-/// If one fails, panics, is killed, or if they are not all done within a minute; the others are killed then. If the
+/// If one fails, panics, is killed, or if they are not all done within 20 seconds; the others are killed then. If the
 /// calling process has more than one thread.
 pub fn run(places: &[usize], body: impl Fn(&Member) -> Result<()>) -> Result<Vec<[u64; RESULTS]>> {
     let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::machine::Machine;
 use crate::race::{Outcome, Ratio, Row};
+use crate::subject::Side;
 
 /// The version of what [`Report::json`] gives.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -60,6 +61,9 @@ impl Report {
 
     /// Ours against the subject of a row, for the one of ours that is compared with it best: the fastest.
     fn ratio(&self, row: &Row) -> Option<&Ratio> {
+        if row.side == Side::Ours {
+            return None;
+        }
         let ratios = self.outcome.ratios.iter();
         ratios
             .filter(|ratio| {
