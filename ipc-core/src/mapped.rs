@@ -7,14 +7,18 @@
 //! safe against racing writers.
 #![allow(unsafe_code)]
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
 
 use crate::fork::{CloseInChild, Process};
 use crate::memory::{Area, Identity, LockByte, Memory, Slots};
@@ -300,7 +304,7 @@ unsafe impl Memory for Mapped {
     }
 
     fn instance(&self) -> u64 {
-        sys::file_system::instance(&*self.attachment.locks.file)
+        sys::file_system::instance(&self.attachment.locks.file)
     }
 
     fn try_lock(&self, byte: LockByte) -> bool {
@@ -349,12 +353,6 @@ impl Slots<Mapped> {
     }
 }
 
-impl Drop for Attachment {
-    fn drop(&mut self) {
-        self.locks.close(self.process.is_here());
-    }
-}
-
 /// Descriptors of the processes that were found running last: asking one of them costs a hundredth of looking the
 /// process up, and a waiter asks every few milliseconds.
 #[derive(Debug, Default)]
@@ -384,61 +382,96 @@ impl Peers {
 }
 
 /// The lock bytes held by one attachment. The kernel knows a holder by its file description, which threads share; the
-/// set keeps them apart.
+/// map keeps them apart.
 #[derive(Debug)]
 struct Locks {
-    file: std::mem::ManuallyDrop<OwnedFd>,
-    closed_in_child: Option<CloseInChild>,
-    held: Mutex<BTreeSet<u64>>,
+    file: Description,
+    /// What is locked, and through which description if not through `file`.
+    held: Mutex<BTreeMap<u64, Option<Description>>>,
 }
 
 impl Locks {
     fn new(file: OwnedFd) -> Self {
         Self {
-            closed_in_child: Some(CloseInChild::new(file.as_raw_fd())),
-            file: std::mem::ManuallyDrop::new(file),
+            file: Description::new(file),
             held: Mutex::default(),
         }
     }
 
+    fn held(&self) -> MutexGuard<'_, BTreeMap<u64, Option<Description>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn try_lock(&self, byte: LockByte) -> bool {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = !held.contains(&byte.offset());
-        let locked = free && sys::lock::try_lock(&*self.file, byte.offset()).unwrap_or(false);
+        let mut held = self.held();
+        let Entry::Vacant(place) = held.entry(byte.offset()) else {
+            return false;
+        };
+        // A child that was cloned without fork handlers shares `file`, and with it every lock that is taken through it, for
+        // as long as it lives. A recoverer that is killed must not leave the recovery byte to such a child, so each recovery
+        // has a description that no older child knows. Where there is no descriptor left, `file` has to do.
+        let own = match byte {
+            LockByte::Recovery(_) => sys::file_system::reopen(&self.file, OFlags::RDWR).ok(),
+            LockByte::Life(_) | LockByte::Object(_) => None,
+        };
+        let own = own.map(Description::new);
+        let file = own.as_ref().unwrap_or(&self.file);
+        let locked = sys::lock::try_lock(file, byte.offset()).unwrap_or(false);
         if locked {
-            held.insert(byte.offset());
+            place.insert(own);
         }
         locked
     }
 
     fn is_locked(&self, byte: LockByte) -> bool {
         // The kernel does not tell a file description of its own locks.
-        let ours = self
-            .held
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(&byte.offset());
+        let ours = self.held().contains_key(&byte.offset());
         // Where it does not answer at all, nobody is declared dead.
-        ours || sys::lock::is_locked(&*self.file, byte.offset()).unwrap_or(true)
+        ours || sys::lock::is_locked(&self.file, byte.offset()).unwrap_or(true)
     }
 
     fn unlock(&self, byte: LockByte) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.remove(&byte.offset()) {
-            // Failing leaves the byte locked until this process ends, which is safe.
-            let _ = sys::lock::unlock(&*self.file, byte.offset());
+        if let Some(own) = self.held().remove(&byte.offset()) {
+            // Failing leaves the byte locked until this process ends, which is safe. Closing `own` is not enough: a child
+            // that was cloned meanwhile has it too.
+            let _ = sys::lock::unlock(own.as_ref().unwrap_or(&self.file), byte.offset());
         }
     }
+}
 
-    /// Closes the file, and with it frees its bytes. In a forked child it is closed already, and its number may be
-    /// another file's by now.
-    fn close(&mut self, in_own_process: bool) {
-        if !in_own_process {
-            std::mem::forget(self.closed_in_child.take());
-            return;
+/// An open file description that is ours alone: with it the kernel frees the bytes that were locked through it. Closed in a
+/// child made by `fork`.
+#[derive(Debug)]
+struct Description {
+    file: ManuallyDrop<OwnedFd>,
+    closed_in_child: ManuallyDrop<CloseInChild>,
+    process: Process,
+}
+
+impl Description {
+    fn new(file: OwnedFd) -> Self {
+        Self {
+            closed_in_child: ManuallyDrop::new(CloseInChild::new(file.as_raw_fd())),
+            file: ManuallyDrop::new(file),
+            process: Process::current(),
         }
-        drop(self.closed_in_child.take());
-        // SAFETY: called once, from the drop of the attachment that owns `self`; `file` is not used again.
-        unsafe { std::mem::ManuallyDrop::drop(&mut self.file) };
+    }
+}
+
+impl AsFd for Description {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Drop for Description {
+    fn drop(&mut self) {
+        // In a forked child it is closed already, and its number may be another file's by now.
+        if self.process.is_here() {
+            // SAFETY: neither field is used again.
+            unsafe { ManuallyDrop::drop(&mut self.closed_in_child) };
+            // SAFETY: as above.
+            unsafe { ManuallyDrop::drop(&mut self.file) };
+        }
     }
 }

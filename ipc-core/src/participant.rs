@@ -31,7 +31,10 @@
 //! keeps the byte locked (the child of a program that forks without `pthread_atfork` handlers): the recorded process has
 //! exited although its byte has not been freed. A stopped process holds its byte and has not exited: it lives.
 //!
-//! The recovery byte is a second one because the life byte may be held by such a child. Every step of R3 is idempotent,
+//! The recovery byte is a second one because the life byte may be held by such a child. It is locked through a file
+//! description of its own, opened in R1 and closed in R5, so that no child that was there before can hold it for a dead
+//! recoverer; where a process has no descriptor left it is not, and one that is cloned without handlers by another thread
+//! just then keeps the byte until it ends: the row stays taken so long, and nothing else does. Every step of R3 is idempotent,
 //! and a recoverer that dies leaves USED behind and the byte free: the next one starts over. A row becomes free only
 //! when nothing names it any more, so a newcomer never inherits another's claims.
 //!

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ipc_core::Mapped;
 use ipc_core::memory::Area;
 use ipc_core::participant::{Life, ParticipantId, Participants, ROW};
-use ipc_core::segment::{Place, Segment, SegmentError, SegmentOptions};
+use ipc_core::segment::{Kind, ObjectSpec, Place, Segment, SegmentError, SegmentOptions};
 use ipc_core::sync::{Attach, LockError, Mutex};
 use ipc_tests::peers::{Peer, directory, eventually};
 use nix::sys::signal::Signal;
@@ -253,6 +253,50 @@ fn f09_nor_does_one_made_without_fork_handlers() {
         third.hear();
         join(&mut third) == id
     });
+}
+
+#[test]
+fn f03_a_recoverer_killed_half_way_leaves_its_byte_to_nobody() {
+    // Would catch a recovery byte that a stray child of the recoverer keeps: nobody could ever clear that row.
+    const TAG: [u8; 8] = *b"test\0\0\0\0";
+    let spec = ObjectSpec {
+        kind: TAG,
+        version: 1,
+        len: 64,
+        schema: String::new(),
+        parameters: [0; 2],
+    };
+    let stage = Stage::new(&options().object("t", spec));
+    stage.segment.learn(&[Kind {
+        tag: TAG,
+        recover: |_, _, _| Ok(()),
+    }]);
+    let (mut dead, mut recoverer) = (stage.peer(), stage.peer());
+    let id = join(&mut dead);
+    let _stray = Stray::of(&ask(&mut recoverer, "clone"));
+    dead.kill();
+    let half = format!("half-recover {}", id.get());
+    assert_eq!(ask(&mut recoverer, &half), "recovering");
+    assert!(!stage.segment.recover(id), "two recover at once");
+    recoverer.kill();
+    let took = eventually("the row is cleared", || stage.segment.recover(id));
+    println!("cleared after {took:?}");
+    assert!(took < KNOWN, "{took:?}");
+    assert_eq!(stage.segment.life(id), Life::Free);
+}
+
+#[test]
+fn f18_recovery_needs_no_spare_descriptor() {
+    // Would catch a row that waits for a recoverer with descriptors to spare, and an error that does not say what is short.
+    let stage = Stage::new(&options());
+    let (mut dead, mut recoverer) = (stage.peer(), stage.peer());
+    let id = join(&mut dead);
+    dead.kill();
+    let crowded = format!("crowded {} {}", id.get(), stage.path);
+    let answer = ask(&mut recoverer, &crowded);
+    assert!(answer.starts_with("true, "), "{answer}");
+    assert!(answer.contains("Too many open files"), "{answer}");
+    assert_eq!(stage.segment.life(id), Life::Free);
 }
 
 #[test]

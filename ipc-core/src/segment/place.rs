@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{DirBuilder, File, Metadata};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use crate::segment::SegmentError;
 use crate::segment::draft::sweep;
 use crate::segment::header::Access;
 use crate::segment::trust::Trust;
+use crate::sys;
 
 /// Where a segment is, or shall be.
 #[derive(Debug)]
@@ -245,9 +246,7 @@ pub(crate) fn reopen(file: &impl AsFd, access: Access) -> io::Result<File> {
         Access::ReadOnly => OFlags::RDONLY,
         Access::ReadWrite => OFlags::RDWR,
     };
-    let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
-    match rustix::fs::open(path, flags, Mode::empty()) {
+    match sys::file_system::reopen(file, flags) {
         Ok(file) => Ok(file.into()),
         Err(Errno::NOENT) => Err(io::Error::other(
             "its descriptor is not in /proc/self/fd: mount /proc",

@@ -5,9 +5,17 @@
 //! The one call passes a pointer to a local variable of the size that the request says.
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::fs::{AtFlags, StatxFlags, statx};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, statx};
+use rustix::io::Errno;
+
+/// Opens a file a second time: a file description of its own, whose locks are nobody else's. Needs /proc.
+pub(crate) fn reopen(file: impl AsFd, access: OFlags) -> Result<OwnedFd, Errno> {
+    let flags = access | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    rustix::fs::open(path, flags, Mode::empty())
+}
 
 /// What `FS_IOC_GETFSUUID` fills in: the length, then the bytes.
 #[repr(C)]

@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 
 use ipc_core::event::{Event, SLICE, Waiters};
 use ipc_core::participant::{Life, ParticipantId};
-use ipc_core::segment::{Place, Segment, SegmentError};
+use ipc_core::segment::{Kind, Place, Segment, SegmentError};
 use ipc_core::sync::{Attach, Mutex};
+use ipc_ring::{Ring as _, spsc};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
@@ -58,6 +60,41 @@ fn main() -> anyhow::Result<()> {
                 Life::Dead(who) => format!("dead {}", who.pid),
             },
             ["recover", word] => open()?.recover(id(word)?).to_string(),
+            // Begins to recover, comes to an object of this kind, and goes no further.
+            ["half-recover", word] => {
+                open()?.learn(&[Kind {
+                    tag: *b"test\0\0\0\0",
+                    recover: |_, _, _| {
+                        println!("recovering");
+                        sleep_for_ever()
+                    },
+                }]);
+                format!("recovered: {}", open()?.recover(id(word)?))
+            }
+            // Recovers, and opens a segment, without any descriptor to be had.
+            ["crowded", word, path] => {
+                let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+                setrlimit(Resource::RLIMIT_NOFILE, 0, most)?;
+                let recovered = open()?.recover(id(word)?);
+                let opened = Segment::open(Place::Path((*path).into()));
+                setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+                match opened {
+                    Ok(_) => anyhow::bail!("the limit did not hold"),
+                    Err(error) => format!("{recovered}, {error}"),
+                }
+            }
+            // Takes an end of the ring and keeps it; the producer pushes one message first.
+            ["ring", end] => {
+                let ring = spsc::Ring::<u64>::in_segment(open()?, ipc_ring::ONLY)?;
+                if *end == "producer" {
+                    let mut producer = ring.producer()?;
+                    producer.push(7)?;
+                    std::mem::forget(producer);
+                } else {
+                    std::mem::forget(ring.consumer()?);
+                }
+                "taken".to_owned()
+            }
             ["pid"] => std::process::id().to_string(),
             // A child that inherits everything, and only sleeps.
             ["fork"] => {

@@ -359,13 +359,13 @@ pub(super) fn entries() -> Vec<Entry> {
 }
 
 impl ParticipantCase {
-    /// A forked child keeps the *recovery* byte of a recoverer that is killed: nobody else can recover that row for as
-    /// long as the child lives. The known limit of recovery: must fail.
-    pub fn stray_child_of_a_recoverer() -> Self {
+    /// Recoverers that are killed leave a forked child, which keeps the life byte. If it `keeps_recovery` too, nobody else
+    /// can recover that row for as long as the child lives: must fail.
+    pub fn stray_child_of_a_recoverer(keeps_recovery: bool) -> Self {
         let options = Options {
             kills: 2,
             strays: true,
-            strays_keep_recovery: true,
+            strays_keep_recovery: keeps_recovery,
             ..Options::default()
         };
         Self {
