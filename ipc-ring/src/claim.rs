@@ -23,6 +23,10 @@ pub(crate) struct Claim {
     told: u64,
 }
 
+/// The death of a holder of a role, by the number of its claim.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Death(u64);
+
 /// How long to wait for somebody else to clear up after a dead holder. It takes microseconds, unless he was stopped in it.
 const CLEARING_UP: Duration = Duration::from_millis(100);
 
@@ -95,16 +99,18 @@ impl Claim {
         self.segment.recover(holder);
     }
 
-    /// Whether the holder of the role `peer` has died, and this is the first time that it is told.
-    pub(crate) fn peer_died(&mut self, peer: &Role<Mapped>) -> bool {
+    /// The death of the last holder of the role `peer`, if it has not been told.
+    pub(crate) fn untold_death(&self, peer: &Role<Mapped>) -> Option<Death> {
         if let Holder::Present(holder) = peer.holder() {
             self.segment.recover(holder);
         }
-        let news = peer.holder() == Holder::Died && peer.claims() != self.told;
-        if news {
-            self.told = peer.claims();
-        }
-        news
+        let death = Death(peer.claims());
+        (peer.holder() == Holder::Died && death.0 != self.told).then_some(death)
+    }
+
+    /// Remembers that the death has been told.
+    pub(crate) fn tell(&mut self, death: Death) {
+        self.told = death.0;
     }
 }
 

@@ -57,6 +57,14 @@ impl<T: Message, S: ReceiveSide<Memory = Mapped>> Consumer<T, S> {
         }
     }
 
+    /// As [`try_pop`](Self::try_pop), and tells whether the producer has died: for whoever waits elsewhere.
+    pub(crate) fn try_pop_or_tell(&mut self) -> Result<T, PopError> {
+        let mut message = T::zeroed();
+        let bytes = bytemuck::bytes_of_mut(&mut message);
+        let popped = self.handle.attempt_or_tell(|side| side.try_pop_one(bytes));
+        popped.map(|()| message).map_err(Stopped::pop)
+    }
+
     #[inline]
     fn pop_within(&mut self, deadline: Option<Instant>) -> Result<T, PopError> {
         let mut message = T::zeroed();

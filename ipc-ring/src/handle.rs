@@ -77,6 +77,24 @@ impl<S: Side<Memory = Mapped>> Handle<S> {
         }
     }
 
+    /// Makes the attempt once, for whoever waits elsewhere, on a descriptor say: what `wait_for` finds out every now and then
+    /// is found out here. The attempt comes after the look, so what the dead one left behind is not overlooked.
+    #[cold]
+    pub(crate) fn attempt_or_tell<U>(
+        &mut self,
+        attempt: impl FnOnce(&mut S) -> Result<U, Refusal>,
+    ) -> Result<U, Stopped> {
+        let peer = self.side.peer();
+        let death = peer.and_then(|peer| self.claim.untold_death(peer));
+        match (self.attempt(attempt), death) {
+            (refused, Some(death)) if Self::should_wait(&refused) => {
+                self.claim.tell(death);
+                Err(Stopped::PeerDead)
+            }
+            (done, _) => done,
+        }
+    }
+
     /// Finds out whether the owner of a claim has died, if that claim keeps refusing us: whoever only tries and never
     /// waits must not be held up by the dead for ever.
     #[cold]
@@ -108,7 +126,8 @@ impl<S: Side<Memory = Mapped>> Handle<S> {
             let left = deadline.saturating_duration_since(Instant::now());
             memory.now().checked_add(left)
         });
-        let (side, claim, holder) = (&mut self.side, &mut self.claim, Cell::new(None));
+        let (side, claim) = (&mut self.side, &self.claim);
+        let (holder, death) = (Cell::new(None), Cell::new(None));
         side.before_wait(self.wait);
         let waited = wait_until(
             &event,
@@ -117,25 +136,29 @@ impl<S: Side<Memory = Mapped>> Handle<S> {
             || {
                 holder.set(None);
                 match attempt(side) {
-                    Ok(got) => Ok(Some(got)),
-                    Err(Refusal::NotYet) => Ok(None),
-                    Err(Refusal::Held(by) | Refusal::Watch(by)) => {
-                        holder.set(Some(by));
-                        Ok(None)
-                    }
-                    Err(refusal) => Err(Stopped::Refused(refusal)),
+                    Ok(got) => return Ok(Some(got)),
+                    Err(Refusal::NotYet) => {}
+                    Err(Refusal::Held(by) | Refusal::Watch(by)) => holder.set(Some(by)),
+                    Err(refusal) => return Err(Stopped::Refused(refusal)),
+                }
+                // Found out before the attempt: what the dead one left behind is not overlooked.
+                match death.get() {
+                    Some(_) => Err(Stopped::PeerDead),
+                    None => Ok(None),
                 }
             },
             || {
                 if let Some(holder) = holder.get() {
                     claim.recover(holder);
                 }
-                match &peer {
-                    Some(peer) if claim.peer_died(peer) => Err(Stopped::PeerDead),
-                    _ => Ok(()),
-                }
+                death.set(peer.as_ref().and_then(|peer| claim.untold_death(peer)));
+                Ok(())
             },
-        )?;
+        );
+        if let (Err(Stopped::PeerDead), Some(death)) = (&waited, death.get()) {
+            self.claim.tell(death);
+        }
+        let waited = waited?;
         self.side.after_wait(waited.slept);
         waited.got.ok_or(Stopped::TimedOut)
     }

@@ -54,6 +54,13 @@ impl<T: Message, S: SendSide<Memory = Mapped>> Producer<T, S> {
         pushed.map_err(|stopped| stopped.push(message))
     }
 
+    /// As [`try_push`](Self::try_push), and tells whether the consumer has died: for whoever waits elsewhere.
+    pub(crate) fn try_push_or_tell(&mut self, message: T) -> Result<(), PushError<T>> {
+        let bytes = bytemuck::bytes_of(&message);
+        let pushed = self.handle.attempt_or_tell(|side| side.try_push_one(bytes));
+        pushed.map_err(|stopped| stopped.push(message))
+    }
+
     #[inline]
     fn push_within(&mut self, message: T, deadline: Option<Instant>) -> Result<(), PushError<T>> {
         let bytes = bytemuck::bytes_of(&message);

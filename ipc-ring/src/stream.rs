@@ -21,7 +21,8 @@ use crate::error::{PopError, PushError};
 use crate::side::{ReceiveSide, SendSide};
 use crate::{Consumer, Producer};
 
-/// The messages of a ring as a stream. It ends when the ring is closed and empty; other errors are items.
+/// The messages of a ring as a stream. It ends when the ring is closed and empty; other errors are items, among them the
+/// death of the producer, which is told within 100 ms, and after which messages of a new one may come.
 #[derive(Debug)]
 pub struct Messages<T, S: ReceiveSide> {
     consumer: Consumer<T, S>,
@@ -61,7 +62,7 @@ impl<T: Message, S: ReceiveSide<Memory = Mapped>> Stream for Messages<T, S> {
             self.slot
                 .arm_waker(self.consumer.side().event(), context.waker().clone());
             // A message that came before the waker was armed is not told.
-            popped = self.consumer.try_pop();
+            popped = self.consumer.try_pop_or_tell();
         }
         match popped {
             Err(PopError::Empty | PopError::Pending(_)) => Poll::Pending,
@@ -71,7 +72,8 @@ impl<T: Message, S: ReceiveSide<Memory = Mapped>> Stream for Messages<T, S> {
     }
 }
 
-/// A producer as a sink. Holds one message back while the ring is full; flush before it goes.
+/// A producer as a sink. Holds one message back while the ring is full; flush before it goes. The death of the consumer is
+/// an error within 100 ms, which gives the message back.
 pub struct Messenger<T, S: SendSide> {
     producer: Producer<T, S>,
     slot: Slot,
@@ -110,7 +112,7 @@ impl<T: Message, S: SendSide<Memory = Mapped>> Messenger<T, S> {
             self.slot
                 .arm_waker(self.producer.side().event(), context.waker().clone());
             // Room that was made before the waker was armed is not told.
-            pushed = self.producer.try_push(message);
+            pushed = self.producer.try_push_or_tell(message);
         }
         match pushed {
             Err(PushError::Full(message)) => {
@@ -197,7 +199,7 @@ impl<T: Message, S: ReceiveSide<Memory = Mapped>> AsyncConsumer<T, S> {
     ///
     /// # Errors
     ///
-    /// As [`Consumer::try_pop`], but for `Empty` and `Pending`.
+    /// As [`Consumer::try_pop`], but for `Empty` and `Pending`; and [`PopError::PeerDead`] within 100 ms of the death.
     pub async fn pop(&mut self) -> Result<T, PopError> {
         loop {
             match self.consumer.try_pop_or_arm(self.ready.get_ref()) {

@@ -37,7 +37,7 @@ use crate::fork::Process;
 use crate::sys;
 
 /// After so long an armed descriptor becomes readable even if nothing was published.
-pub const PATIENCE: Duration = Duration::from_millis(80);
+pub const PATIENCE: Duration = Duration::from_millis(60);
 
 /// A descriptor to poll.
 pub struct Readiness {
