@@ -76,16 +76,44 @@ pub fn obey(segment: &Segment, words: &[&str]) -> Result<String> {
         // Locks and adds one for so many milliseconds; tells how often, and the longest wait in microseconds.
         ["hammer", "mutex", millis] => {
             let mutex = Mutex::<u64>::in_segment(segment, name)?;
-            let end = Instant::now() + Duration::from_millis(millis.parse()?);
-            let (mut count, mut longest) = (0, Duration::ZERO);
-            while Instant::now() < end {
-                let start = Instant::now();
-                let mut guard = mutex.lock().map_err(|error| anyhow!("{error}"))?;
-                longest = longest.max(start.elapsed());
+            hammer(millis, |waited| {
+                let mut guard = mutex.lock().map_err(LockError::owned)?;
+                waited();
                 guard.set(&(guard.get() + 1));
-                count += 1;
-            }
-            format!("{count} {}", longest.as_micros())
+                Ok(())
+            })?
+        }
+        // Takes the lock for writing and adds one.
+        ["hammer", "write", millis] => {
+            let lock = RwLock::<Same<2>>::in_segment(segment, name)?;
+            hammer(millis, |waited| {
+                let mut guard = lock.write().map_err(LockError::owned)?;
+                waited();
+                let found = word(&guard.get()).ok_or_else(|| anyhow!("torn"))?;
+                guard.set(&[found + 1; 2]);
+                Ok(())
+            })?
+        }
+        // Takes the lock for reading, and keeps it for a moment, so that readers overlap.
+        ["hammer", "read", millis] => {
+            let lock = RwLock::<Same<2>>::in_segment(segment, name)?;
+            hammer(millis, |waited| {
+                let guard = lock.read()?;
+                waited();
+                for _ in 0..100 {
+                    word(&guard.get()).ok_or_else(|| anyhow!("torn"))?;
+                }
+                Ok(())
+            })?
+        }
+        // Takes one permit after the other.
+        ["hammer", "permit", millis] => {
+            let semaphore = Semaphore::in_segment(segment, name)?;
+            hammer(millis, |waited| {
+                let _permit = semaphore.acquire()?;
+                waited();
+                Ok(())
+            })?
         }
         // Reads and now and then writes; tells how often it read, wrote, and found the two halves unlike.
         ["hammer", "rwlock", millis] => {
@@ -163,6 +191,18 @@ pub fn obey(segment: &Segment, words: &[&str]) -> Result<String> {
         _ => bail!("do not understand {words:?}"),
     };
     Ok(answer)
+}
+
+/// Does it for so many milliseconds; tells how often, and the longest time until `waited` was called in microseconds.
+fn hammer(millis: &str, mut once: impl FnMut(&mut dyn FnMut()) -> Result<()>) -> Result<String> {
+    let end = Instant::now() + Duration::from_millis(millis.parse()?);
+    let (mut count, mut longest) = (0_u64, Duration::ZERO);
+    while Instant::now() < end {
+        let start = Instant::now();
+        once(&mut || longest = longest.max(start.elapsed()))?;
+        count += 1;
+    }
+    Ok(format!("{count} {}", longest.as_micros()))
 }
 
 /// Sets one value after the other until it is killed.

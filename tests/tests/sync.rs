@@ -1,8 +1,10 @@
 //! Locks, registers and counters between processes, some of which die.
 
 use std::process::Command;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
+use ipc_core::event::Wait;
 use ipc_core::layout::Layout;
 use ipc_core::segment::{ObjectSpec, Place, Segment, SegmentOptions};
 use ipc_core::sync::{
@@ -67,22 +69,65 @@ fn in_time(start: Instant) {
     assert!(took < 2 * NOTICED, "{took:?}");
 }
 
+/// Eight processes do what `whats` says, in turn, for three seconds, or for a minute where `IPC_LONG` is set; how often each
+/// did it. Who starves waits until the others are done, or gets far fewer turns than others that do the same: fails if one
+/// of them waited for a second, or got less than a quarter of its share.
+fn nobody_starves(stage: &Stage, whats: &[&str]) -> Vec<u64> {
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let millis = match std::env::var_os("IPC_LONG") {
+        Some(_) => 60_000,
+        None => 3000,
+    };
+    let mut peers: Vec<_> = (0..8).map(|_| stage.peer()).collect();
+    for (peer, what) in peers.iter_mut().zip(whats.iter().cycle()) {
+        let (what, name) = what.split_once(' ').expect("two words");
+        peer.say(&format!("sync hammer {what} {millis} {name}"));
+    }
+    let results: Vec<_> = peers.iter_mut().map(|peer| numbers(&peer.hear())).collect();
+    println!("turns and longest wait in us: {results:?}");
+    for result in &results {
+        assert!(result[1] < 1_000_000, "somebody waited {} us", result[1]);
+    }
+    let turns: Vec<u64> = results.iter().map(|result| result[0]).collect();
+    for what in whats {
+        let same = || {
+            let doers = turns.iter().zip(whats.iter().cycle());
+            doers
+                .filter(|(_, other)| *other == what)
+                .map(|(turns, _)| *turns)
+        };
+        let (sum, count) = (same().sum::<u64>(), same().count() as u64);
+        assert!(same().all(|turns| turns > sum / count / 4), "unfair");
+    }
+    turns
+}
+
 #[test]
 fn eight_processes_count_under_a_mutex_and_nobody_starves() {
     // Would catch a lock held twice (a lost count), a lost wake-up, and a waiter that is passed over again and again.
     let stage = Stage::new(&[("m", Mutex::<u64>::spec(()).expect("spec"))]);
-    let mut peers: Vec<_> = (0..8).map(|_| stage.peer()).collect();
-    for peer in &mut peers {
-        peer.say("sync hammer mutex 3000 m");
-    }
-    let results: Vec<_> = peers.iter_mut().map(|peer| numbers(&peer.hear())).collect();
-    let sum: u64 = results.iter().map(|result| result[0]).sum();
-    let longest = results.iter().map(|result| result[1]).max().expect("eight");
-    println!("{results:?}");
+    let turns = nobody_starves(&stage, &["mutex m"]);
     let mutex = Mutex::<u64>::in_segment(&stage.segment, "m").expect("mutex");
-    assert_eq!(mutex.lock().expect("free").get(), sum);
-    // Whoever is passed over for good waits until the others are done, three seconds.
-    assert!(longest < 2_000_000, "somebody waited {longest} us");
+    assert_eq!(mutex.lock().expect("free").get(), turns.iter().sum::<u64>());
+}
+
+#[test]
+fn neither_readers_nor_writers_starve() {
+    // Would catch writers that wait for a moment without readers, which never comes, and readers shut out by writers.
+    let stage = Stage::new(&[("r", RwLock::<Same<2>>::spec(64).expect("spec"))]);
+    let turns = nobody_starves(&stage, &["read r", "read r", "read r", "write r"]);
+    let lock = RwLock::<Same<2>>::in_segment(&stage.segment, "r").expect("lock");
+    let writes = turns[3] + turns[7];
+    assert_eq!(word(&lock.read().expect("free").get()), Some(writes));
+}
+
+#[test]
+fn nobody_who_waits_for_a_permit_starves() {
+    // Would catch a waiter who comes too late each time, because those who have a permit take it again at once.
+    let stage = Stage::new(&[("s", Semaphore::spec(2).expect("spec"))]);
+    let turns = nobody_starves(&stage, &["permit s"]);
+    assert!(turns.iter().all(|turns| *turns > 0));
 }
 
 #[test]
@@ -122,6 +167,39 @@ fn the_death_of_a_holder_is_an_outcome() {
     }
     assert!(matches!(mutex.lock(), Err(LockError::Poisoned)));
     assert!(mutex.is_poisoned());
+}
+
+#[test]
+fn a_lock_left_broken_can_be_repaired_or_left_to_others() {
+    // Would catch an error that takes the repair from others, one that cannot leave the function, and a repair that is
+    // forgotten.
+    fn add(mutex: &Mutex<u64>) -> Result<u64, LockError> {
+        let mut guard = mutex.lock()?;
+        guard.set(&(guard.get() + 1));
+        Ok(guard.get())
+    }
+    fn add_anyhow(mutex: &Mutex<u64>) -> anyhow::Result<()> {
+        let mut guard = mutex.lock().map_err(LockError::owned)?;
+        guard.set(&(guard.get() + 1));
+        Ok(())
+    }
+    let stage = Stage::new(&[("m", Mutex::<u64>::spec(()).expect("spec"))]);
+    let mutex = Mutex::<u64>::in_segment(&stage.segment, "m").expect("mutex");
+    let mut peer = stage.doing("hold mutex m", "held");
+    peer.kill();
+    assert!(matches!(add(&mutex), Err(LockError::OwnerDied(()))));
+    assert!(add_anyhow(&mutex).is_err());
+    assert!(!mutex.is_poisoned());
+    let repaired = mutex
+        .lock()
+        .or_else(|error| error.repair(|guard| guard.set(&10)));
+    assert_eq!(repaired.expect("repaired").get(), 10);
+    assert_eq!(add(&mutex).expect("as before"), 11);
+
+    let mut peer = stage.doing("hold mutex m", "held");
+    let now = mutex.try_lock().map_err(LockError::owned);
+    assert!(matches!(now, Err(LockError::WouldBlock)));
+    peer.kill();
 }
 
 #[test]
@@ -389,6 +467,90 @@ fn a_register_tells_of_changes() {
     assert!(latest.wait_until(100, soon).is_err());
     let view = Latest::<u64>::open_read_only(Place::Path(stage.path.clone().into()));
     assert!(view.is_err(), "the object has another name");
+}
+
+/// Every way to wait.
+const WAITS: [Wait; 3] = [Wait::Spin, Wait::Adaptive, Wait::Block];
+
+#[test]
+fn a_register_is_waited_for_in_every_way() {
+    // Would catch a way that never ends, one that ends before its deadline, and a reader that cannot write and tries to.
+    let stage = Stage::new(&[("l", Latest::<u64>::spec(()).expect("spec"))]);
+    let segment = Segment::open_read_only(Place::Path(stage.path.clone().into())).expect("open");
+    for (round, wait) in WAITS.into_iter().enumerate() {
+        let mut latest = Latest::<u64>::in_segment(&stage.segment, "l").expect("register");
+        let mut view = LatestView::<u64>::in_segment(&segment, "l").expect("view");
+        latest.set_wait(wait);
+        view.set_wait(wait);
+        let seen = latest.version();
+        assert_eq!(seen, round as u64);
+        let deadline = Instant::now() + Duration::from_millis(20);
+        assert!(latest.wait_until(seen, deadline).is_err());
+        assert!(view.wait_until(seen, deadline).is_err() && Instant::now() >= deadline);
+        std::thread::scope(|scope| {
+            let waits = [
+                scope.spawn(|| latest.wait(seen).expect("here")),
+                scope.spawn(|| view.wait(seen)),
+            ];
+            std::thread::sleep(Duration::from_millis(30));
+            Latest::<u64>::in_segment(&stage.segment, "l")
+                .map(|other| other.set(&5))
+                .expect("register")
+                .expect("here");
+            for wait in waits {
+                assert_eq!(wait.join().expect("no panic"), seen + 1);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_view_that_waits_takes_less_than_a_thousandth_of_a_cpu() {
+    // Would catch a reader that polls because nobody can wake him.
+    let stage = Stage::new(&[("l", Latest::<u64>::spec(()).expect("spec"))]);
+    let segment = Segment::open_read_only(Place::Path(stage.path.clone().into())).expect("open");
+    let view = LatestView::<u64>::in_segment(&segment, "l").expect("view");
+    let thread_time = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    };
+    let idle = || {
+        let (before, start) = (thread_time(), Instant::now());
+        assert!(view.wait_until(0, start + Duration::from_secs(3)).is_err());
+        let share = (thread_time() - before).as_secs_f64() / start.elapsed().as_secs_f64();
+        println!("{:.4} % of a CPU", share * 100.0);
+        share
+    };
+    // What else the machine does empties the caches, which makes each look dearer.
+    assert!((0..3).any(|_| idle() < 0.001));
+}
+
+#[test]
+fn seats_and_runs_are_waited_for_in_every_way() {
+    // Would catch a way to wait that an object does not take, or that never ends.
+    for wait in WAITS {
+        let mut barrier = Barrier::create(Place::Anonymous, 2).expect("create");
+        barrier.set_wait(wait);
+        let mut once = Once::create(Place::Anonymous, ()).expect("create");
+        once.set_wait(wait);
+        let firsts: u32 = std::thread::scope(|scope| {
+            let sides = [10, 30].map(|millis| {
+                let (barrier, once) = (&barrier, &once);
+                scope.spawn(move || {
+                    std::thread::sleep(Duration::from_millis(millis));
+                    let did = once.call(|_| std::thread::sleep(Duration::from_millis(40)));
+                    let mut seat = barrier.sit().expect("a seat");
+                    let first = seat.wait().expect("both come");
+                    u32::from(first) + 10 * u32::from(did.expect("here"))
+                })
+            });
+            sides
+                .map(|side| side.join().expect("no panic"))
+                .iter()
+                .sum()
+        });
+        assert_eq!(firsts, 11, "{wait:?}: one ends the round, one does it");
+    }
 }
 
 #[test]

@@ -229,6 +229,7 @@ fn broken(turn: u64) -> u64 {
 pub struct Barrier {
     base: Base,
     seats: Seats<Mapped>,
+    wait: Wait,
 }
 
 impl Attach for Barrier {
@@ -249,7 +250,11 @@ impl Attach for Barrier {
         let base = Base::new(object, KIND, "")?;
         let count = base.object.entry().parameters[0] as usize;
         let seats = Seats::new(base.object.area(), count).map_err(misfit(base.object.entry()))?;
-        Ok(Self { base, seats })
+        Ok(Self {
+            base,
+            seats,
+            wait: Wait::default(),
+        })
     }
 
     fn object(&self) -> &Object {
@@ -258,6 +263,11 @@ impl Attach for Barrier {
 }
 
 impl Barrier {
+    /// How to wait for the others. [`Wait::Adaptive`] if not set.
+    pub fn set_wait(&mut self, wait: Wait) {
+        self.wait = wait;
+    }
+
     /// Takes a seat. Those of the dead are cleared first if there is no other.
     ///
     /// # Errors
@@ -286,9 +296,7 @@ impl Barrier {
             })
             .ok_or(BarrierError::NoSeat)
     }
-}
 
-impl Barrier {
     /// How many seats were taken when looked at, those of the dead included.
     pub fn seated(&self) -> usize {
         self.seats.seated().count()
@@ -322,20 +330,19 @@ impl Seat<'_> {
     }
 
     fn wait_within(&mut self, deadline: Option<Instant>) -> Result<bool, BarrierError> {
-        let Barrier { base, seats } = self.barrier;
+        let Barrier { base, seats, wait } = self.barrier;
         if !base.is_here() {
             return Err(BarrierError::Forked);
         }
         let deadline = base.deadline(deadline);
-        seats.wait(base.me, self.index, Wait::default(), deadline, |id| {
-            base.recover(id)
-        })
+        let recover = |id| base.recover(id);
+        seats.wait(base.me, self.index, *wait, deadline, recover)
     }
 }
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        let Barrier { base, seats } = self.barrier;
+        let Barrier { base, seats, .. } = self.barrier;
         if base.is_here() {
             seats.stand(base.me, self.index);
         }

@@ -40,7 +40,7 @@ use std::time::{Duration, Instant};
 
 use super::lock::{Entry as Begin, Leave, Lock, Refused, Taken};
 use super::{Attach, Base, LockError, ONLY, VERSION, misfit, spec_of};
-use crate::event::{Event, Wait, Waiters, wait_until};
+use crate::event::{Event, SLICE, Wait, Waiters, wait_until};
 use crate::memory::{Area, Memory, OutOfArea, Slots, Word64, Words};
 use crate::participant::ParticipantId;
 use crate::segment::{Entry, Kind, Object, ObjectSpec, Place, Segment, SegmentError, SegmentView};
@@ -215,6 +215,7 @@ pub enum LatestError {
 pub struct Latest<T> {
     base: Base,
     register: Register<Mapped>,
+    wait: Wait,
     value: PhantomData<fn(T) -> T>,
 }
 
@@ -235,6 +236,7 @@ impl<T: Message> Attach for Latest<T> {
         Ok(Self {
             base,
             register,
+            wait: Wait::default(),
             value: PhantomData,
         })
     }
@@ -245,6 +247,11 @@ impl<T: Message> Attach for Latest<T> {
 }
 
 impl<T: Message> Latest<T> {
+    /// How to wait for a change, and for the lease. [`Wait::Adaptive`] if not set.
+    pub fn set_wait(&mut self, wait: Wait) {
+        self.wait = wait;
+    }
+
     /// The newest value; nothing if none was ever set. Never waits.
     ///
     /// # Errors
@@ -298,7 +305,7 @@ impl<T: Message> Latest<T> {
         }
         let waited = wait_until(
             &self.register.changed,
-            Wait::default(),
+            self.wait,
             self.base.deadline(deadline),
             || Ok::<_, Infallible>(Some(self.version()).filter(|newest| *newest > version)),
             || Ok(()),
@@ -312,7 +319,7 @@ impl<T: Message> Latest<T> {
     /// # Errors
     ///
     /// [`LockError::Forked`].
-    pub fn set(&self, value: &T) -> Result<u64, LockError<()>> {
+    pub fn set(&self, value: &T) -> Result<u64, LockError> {
         Ok(self.writer()?.set(value))
     }
 
@@ -321,7 +328,7 @@ impl<T: Message> Latest<T> {
     /// # Errors
     ///
     /// [`LockError::Forked`].
-    pub fn writer(&self) -> Result<LatestWriter<'_, T>, LockError<()>> {
+    pub fn writer(&self) -> Result<LatestWriter<'_, T>, LockError> {
         self.writer_within(None)
     }
 
@@ -330,14 +337,11 @@ impl<T: Message> Latest<T> {
     /// # Errors
     ///
     /// [`LockError::TimedOut`], [`LockError::Forked`].
-    pub fn writer_until(&self, deadline: Instant) -> Result<LatestWriter<'_, T>, LockError<()>> {
+    pub fn writer_until(&self, deadline: Instant) -> Result<LatestWriter<'_, T>, LockError> {
         self.writer_within(Some(deadline))
     }
 
-    fn writer_within(
-        &self,
-        deadline: Option<Instant>,
-    ) -> Result<LatestWriter<'_, T>, LockError<()>> {
+    fn writer_within(&self, deadline: Option<Instant>) -> Result<LatestWriter<'_, T>, LockError> {
         if !self.base.is_here() {
             return Err(LockError::Forked);
         }
@@ -345,8 +349,8 @@ impl<T: Message> Latest<T> {
         let recover = |holder| self.base.recover(holder);
         let leased = self
             .register
-            .lease(self.base.me, Wait::default(), deadline, recover);
-        leased.map_err(LockError::of)?;
+            .lease(self.base.me, self.wait, deadline, recover);
+        leased.map_err(LockError::<()>::of)?;
         Ok(LatestWriter { latest: self })
     }
 
@@ -395,6 +399,7 @@ impl<T> Drop for LatestWriter<'_, T> {
 #[derive(Clone, Debug)]
 pub struct LatestView<T> {
     register: Register<ReadOnly>,
+    wait: Wait,
     value: PhantomData<fn() -> T>,
 }
 
@@ -412,8 +417,14 @@ impl<T: Message> LatestView<T> {
             .map_err(|error| SegmentError::Damaged(format!("the object {name:?}: {error}")))?;
         Ok(Self {
             register,
+            wait: Wait::default(),
             value: PhantomData,
         })
+    }
+
+    /// How to wait for a change. [`Wait::Adaptive`] if not set.
+    pub fn set_wait(&mut self, wait: Wait) {
+        self.wait = wait;
     }
 
     /// As [`Latest::get`].
@@ -441,18 +452,40 @@ impl<T: Message> LatestView<T> {
         self.register.version()
     }
 
-    /// Waits for a version beyond `version` until `deadline`, and tells the newest. Looks every millisecond: who cannot
-    /// write cannot say that he sleeps.
+    /// Waits for a version beyond `version`, and tells the newest. Who cannot write cannot say that he sleeps, so nobody
+    /// wakes him: he polls as [`set_wait`](Self::set_wait) says, then looks again after an eighth of the time that he has
+    /// waited, every 40 ms at last. Who must know sooner opens the register for writing as well.
+    pub fn wait(&self, version: u64) -> u64 {
+        self.wait_within(version, None)
+            .expect("without a deadline there is no end but a newer version")
+    }
+
+    /// As [`wait`](Self::wait), until `deadline`.
     ///
     /// # Errors
     ///
     /// [`LatestError::TimedOut`].
     pub fn wait_until(&self, version: u64, deadline: Instant) -> Result<u64, LatestError> {
+        self.wait_within(version, Some(deadline))
+            .ok_or(LatestError::TimedOut)
+    }
+
+    fn wait_within(&self, version: u64, deadline: Option<Instant>) -> Option<u64> {
+        const FIRST_NAP: Duration = Duration::from_micros(100);
+        let (start, budget) = (Instant::now(), self.wait.budget());
         loop {
-            match self.version() {
-                newest if newest > version => return Ok(newest),
-                _ if Instant::now() >= deadline => return Err(LatestError::TimedOut),
-                _ => std::thread::sleep(Duration::from_millis(1)),
+            let newest = self.version();
+            if newest > version {
+                return Some(newest);
+            }
+            let now = Instant::now();
+            let left = deadline.map_or(SLICE, |deadline| deadline - now);
+            if left.is_zero() {
+                return None;
+            }
+            match now - start {
+                waited if waited < budget => std::hint::spin_loop(),
+                waited => std::thread::sleep((waited / 8).clamp(FIRST_NAP, SLICE).min(left)),
             }
         }
     }

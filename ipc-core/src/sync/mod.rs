@@ -25,7 +25,8 @@
 //! let jobs = Semaphore::in_segment(&segment, "jobs")?;
 //!
 //! let _job = jobs.acquire()?;
-//! let mut guard = total.lock().expect("nobody has died while holding it");
+//! // If a holder died half way through a change, its total may be wrong: count anew.
+//! let mut guard = total.lock().or_else(|error| error.repair(|guard| guard.set(&0)))?;
 //! guard.set(&(guard.get() + 1));
 //! # Ok(()) }
 //! ```
@@ -34,6 +35,7 @@
 //! clears up after it: so does anybody who opens the segment, whatever objects it uses itself.
 
 mod barrier;
+mod guard;
 mod latest;
 pub mod lock;
 mod mutex;
@@ -45,10 +47,11 @@ mod sequence;
 use std::time::{Duration, Instant};
 
 pub use barrier::{Barrier, BarrierError, Seat, Seats};
+pub use guard::Guard;
 pub use latest::{ATTEMPTS, Latest, LatestError, LatestView, LatestWriter, Register};
-pub use mutex::{Mutex, MutexGuard};
+pub use mutex::Mutex;
 pub use once::{Once, OnceRun};
-pub use rwlock::{ReadGuard, Readers, RwLock, WriteGuard};
+pub use rwlock::{ReadGuard, Readers, RwLock};
 pub use semaphore::{Permit, Permits, Semaphore};
 pub use sequence::{Counter, Sequence};
 
@@ -134,9 +137,10 @@ pub trait Attach: Sized {
 /// Why something was not to be had. `G` is what one gets nevertheless when its last holder died.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum LockError<G> {
+pub enum LockError<G = ()> {
     /// The last holder died, or panicked, while it had the lock: here it is, and what it protects may be half changed.
-    /// Repair that and say so with `mark_consistent`; a lock let go without is poisoned for good.
+    /// [Repair](LockError::repair) that, or leave it to [others](LockError::owned): a guard that is just dropped poisons the
+    /// lock for good.
     #[error("the last holder of the lock died: what it protects may be half changed")]
     OwnerDied(G),
     /// A holder died, and the next one let the lock go without having repaired what it protects.

@@ -32,6 +32,7 @@ pub struct Once {
     base: Base,
     /// Held by whoever does it; ended when it is done.
     lock: Lock<Mapped>,
+    wait: Wait,
 }
 
 impl Attach for Once {
@@ -44,7 +45,11 @@ impl Attach for Once {
     fn attach(object: Object) -> Result<Self, SegmentError> {
         let base = Base::new(object, KIND, "")?;
         let lock = Lock::new(base.object.area(), 0).map_err(misfit(base.object.entry()))?;
-        Ok(Self { base, lock })
+        Ok(Self {
+            base,
+            lock,
+            wait: Wait::default(),
+        })
     }
 
     fn object(&self) -> &Object {
@@ -53,6 +58,11 @@ impl Attach for Once {
 }
 
 impl Once {
+    /// How to wait for whoever is doing it. [`Wait::Adaptive`] if not set.
+    pub fn set_wait(&mut self, wait: Wait) {
+        self.wait = wait;
+    }
+
     /// Whether it has been done. Then all that was done is visible.
     #[inline]
     pub fn is_done(&self) -> bool {
@@ -65,7 +75,7 @@ impl Once {
     /// # Errors
     ///
     /// [`LockError::Forked`].
-    pub fn call(&self, run: impl FnOnce(&OnceRun<'_>)) -> Result<bool, LockError<()>> {
+    pub fn call(&self, run: impl FnOnce(&OnceRun<'_>)) -> Result<bool, LockError> {
         self.call_within(None, run)
     }
 
@@ -78,7 +88,7 @@ impl Once {
         &self,
         deadline: Instant,
         run: impl FnOnce(&OnceRun<'_>),
-    ) -> Result<bool, LockError<()>> {
+    ) -> Result<bool, LockError> {
         self.call_within(Some(deadline), run)
     }
 
@@ -86,7 +96,7 @@ impl Once {
         &self,
         deadline: Option<Instant>,
         run: impl FnOnce(&OnceRun<'_>),
-    ) -> Result<bool, LockError<()>> {
+    ) -> Result<bool, LockError> {
         if self.is_done() {
             return Ok(false);
         }
@@ -95,13 +105,10 @@ impl Once {
         }
         let deadline = self.base.deadline(deadline);
         let recover = |holder| self.base.recover(holder);
-        match self.lock.lock(
-            self.base.me,
-            Begin::AtOnce,
-            Wait::Adaptive,
-            deadline,
-            recover,
-        ) {
+        match self
+            .lock
+            .lock(self.base.me, Begin::AtOnce, self.wait, deadline, recover)
+        {
             Ok(taken) => {
                 let mut running = OnceRun {
                     once: self,

@@ -23,20 +23,15 @@
 //! repairs the value, as with a [`Mutex`](super::Mutex).
 //!
 //! Sources: the distributed lock of Hsieh and Weihl, and the "big reader" lock of Linux.
-//!
-//! # Safety
-//!
-//! The value lies in the object, at a multiple of 128 bytes from its start, which is aligned so; the object keeps it mapped.
-#![allow(unsafe_code)]
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fmt;
-use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::time::{Duration, Instant};
 
+use super::guard::{Guard, Locked, Protected};
 use super::lock::{Entry as Begin, Leave, Lock, Refused, Taken};
 use super::{Attach, Base, LockError, misfit, spec_of};
 use crate::event::{Event, Wait, Waiters, wait_until};
@@ -44,7 +39,7 @@ use crate::layout::{Layout, Shared};
 use crate::memory::{Area, Memory, OutOfArea, Word32};
 use crate::participant::{MAX_PARTICIPANTS, ParticipantId};
 use crate::segment::{Entry, Kind, OBJECT_ALIGN, Object, ObjectSpec, SegmentError};
-use crate::{Mapped, Message, bytemuck};
+use crate::{Mapped, Message};
 
 /// How objects of this kind are told from others, and cleared up after the dead.
 pub(super) const KIND: Kind = Kind {
@@ -211,43 +206,25 @@ impl<M: Memory> Readers<M> {
 
 /// A `T` that many may read, or one may change. All zeros at first.
 pub struct RwLock<T> {
-    base: Base,
+    inner: Protected<T>,
     readers: Readers<Mapped>,
-    data: Area<Mapped>,
-    wait: Wait,
-    value: PhantomData<T>,
 }
-
-// SAFETY: other threads may do what other processes may; the value is reached by copies and `&T` of atomics.
-unsafe impl<T> Send for RwLock<T> {}
-// SAFETY: as above.
-unsafe impl<T> Sync for RwLock<T> {}
 
 impl<T: Layout> Attach for RwLock<T> {
     /// How many processes can be attached: as many as the segment has places for, 64 if not set there.
     type Parameters = u16;
 
     fn spec(participants: u16) -> Result<ObjectSpec, SegmentError> {
-        const {
-            assert!(
-                align_of::<T>() <= OBJECT_ALIGN,
-                "objects are aligned to 128 bytes"
-            )
-        };
         let len = Readers::<Mapped>::size(participants.into()) + size_of::<T>();
-        Ok(spec_of(
-            KIND,
-            len,
-            T::schema().text(),
-            [participants.into(), 0],
-        ))
+        let (schema, parameters) = (T::schema().text(), [participants.into(), 0]);
+        Ok(spec_of(KIND, len, schema, parameters))
     }
 
     fn attach(object: Object) -> Result<Self, SegmentError> {
         let base = Base::new(object, KIND, &T::schema().text())?;
-        let (area, misfit) = (base.object.area(), misfit(base.object.entry()));
+        let misfit = misfit(base.object.entry());
         let participants = base.object.entry().parameters[0].min(MAX_PARTICIPANTS.into()) as usize;
-        let readers = Readers::new(area, participants).map_err(&misfit)?;
+        let readers = Readers::new(base.object.area(), participants).map_err(&misfit)?;
         if !readers.has(base.me) {
             return Err(SegmentError::Object(format!(
                 "{} finds no place in the lock {:?}, which was made for {participants} processes; create it for as \
@@ -256,27 +233,20 @@ impl<T: Layout> Attach for RwLock<T> {
                 base.object.entry().name
             )));
         }
-        let data = area
-            .part(Readers::<Mapped>::size(participants), size_of::<T>())
-            .map_err(&misfit)?;
-        Ok(Self {
-            base,
-            readers,
-            data,
-            wait: Wait::default(),
-            value: PhantomData,
-        })
+        let at = Readers::<Mapped>::size(participants);
+        let inner = Protected::new(base, readers.lock.clone(), at).map_err(&misfit)?;
+        Ok(Self { inner, readers })
     }
 
     fn object(&self) -> &Object {
-        &self.base.object
+        &self.inner.base.object
     }
 }
 
 impl<T: Layout> RwLock<T> {
     /// How to wait for the lock. [`Wait::Adaptive`] if not set.
     pub fn set_wait(&mut self, wait: Wait) {
-        self.wait = wait;
+        self.inner.wait = wait;
     }
 
     /// Takes the lock for reading, waiting for it. Any number of readers have it at a time.
@@ -284,7 +254,7 @@ impl<T: Layout> RwLock<T> {
     /// # Errors
     ///
     /// [`LockError::OwnerDied`] if a writer died and none has repaired the value: take it for writing.
-    pub fn read(&self) -> Result<ReadGuard<'_, T>, LockError<()>> {
+    pub fn read(&self) -> Result<ReadGuard<'_, T>, LockError> {
         self.read_within(None)
     }
 
@@ -293,20 +263,18 @@ impl<T: Layout> RwLock<T> {
     /// # Errors
     ///
     /// As [`read`](Self::read), and [`LockError::TimedOut`].
-    pub fn read_until(&self, deadline: Instant) -> Result<ReadGuard<'_, T>, LockError<()>> {
+    pub fn read_until(&self, deadline: Instant) -> Result<ReadGuard<'_, T>, LockError> {
         self.read_within(Some(deadline))
     }
 
-    fn read_within(&self, deadline: Option<Instant>) -> Result<ReadGuard<'_, T>, LockError<()>> {
-        if !self.base.is_here() {
+    fn read_within(&self, deadline: Option<Instant>) -> Result<ReadGuard<'_, T>, LockError> {
+        let Protected { base, wait, .. } = &self.inner;
+        if !base.is_here() {
             return Err(LockError::Forked);
         }
-        let deadline = self.base.deadline(deadline);
-        let recover = |holder| self.base.recover(holder);
-        match self
-            .readers
-            .read(self.base.me, self.wait, deadline, recover)
-        {
+        let deadline = base.deadline(deadline);
+        let recover = |holder| base.recover(holder);
+        match self.readers.read(base.me, *wait, deadline, recover) {
             Ok(Taken::Clean) => Ok(ReadGuard { lock: self }),
             Ok(Taken::OwnerDied) => Err(LockError::OwnerDied(())),
             Err(refused) => Err(LockError::of(refused)),
@@ -318,7 +286,7 @@ impl<T: Layout> RwLock<T> {
     /// # Errors
     ///
     /// As [`Mutex::lock`](super::Mutex::lock).
-    pub fn write(&self) -> Result<WriteGuard<'_, T>, LockError<WriteGuard<'_, T>>> {
+    pub fn write(&self) -> Result<Guard<'_, T>, LockError<Guard<'_, T>>> {
         self.write_within(None)
     }
 
@@ -327,55 +295,24 @@ impl<T: Layout> RwLock<T> {
     /// # Errors
     ///
     /// As [`write`](Self::write), and [`LockError::TimedOut`].
-    pub fn write_until(
-        &self,
-        deadline: Instant,
-    ) -> Result<WriteGuard<'_, T>, LockError<WriteGuard<'_, T>>> {
+    pub fn write_until(&self, deadline: Instant) -> Result<Guard<'_, T>, LockError<Guard<'_, T>>> {
         self.write_within(Some(deadline))
     }
 
-    fn write_within(
-        &self,
-        deadline: Option<Instant>,
-    ) -> Result<WriteGuard<'_, T>, LockError<WriteGuard<'_, T>>> {
-        if !self.base.is_here() {
+    fn write_within(&self, deadline: Option<Instant>) -> Locked<'_, T> {
+        let Protected { base, wait, .. } = &self.inner;
+        if !base.is_here() {
             return Err(LockError::Forked);
         }
-        let deadline = self.base.deadline(deadline);
-        let recover = |holder| self.base.recover(holder);
-        let guard = |broken| WriteGuard { lock: self, broken };
-        match self
-            .readers
-            .write(self.base.me, self.wait, deadline, recover)
-        {
-            Ok(Taken::Clean) => Ok(guard(false)),
-            Ok(Taken::OwnerDied) => Err(LockError::OwnerDied(guard(true))),
-            Err(refused) => Err(LockError::of(refused)),
-        }
+        let deadline = base.deadline(deadline);
+        let recover = |holder| base.recover(holder);
+        self.inner
+            .guard(self.readers.write(base.me, *wait, deadline, recover))
     }
 
     /// Who reads, when looked at.
     pub fn reading(&self) -> BTreeSet<ParticipantId> {
         self.readers.reading()
-    }
-
-    fn copy(&self) -> T
-    where
-        T: Message,
-    {
-        let mut value = T::zeroed();
-        let read = self.data.read(0, bytemuck::bytes_of_mut(&mut value));
-        debug_assert!(read.is_ok(), "the area has the size of the value");
-        value
-    }
-
-    fn shared(&self) -> &T
-    where
-        T: Shared,
-    {
-        // SAFETY: (1) aligned and mapped, as the file's head says; (2) `Shared`: every bit pattern is a value, and others
-        // may change it at any time.
-        unsafe { self.data.pointer().cast().as_ref() }
     }
 }
 
@@ -397,7 +334,7 @@ pub struct ReadGuard<'l, T> {
 impl<T: Message> ReadGuard<'_, T> {
     /// A copy of the value.
     pub fn get(&self) -> T {
-        self.lock.copy()
+        self.lock.inner.get()
     }
 }
 
@@ -405,67 +342,15 @@ impl<T: Shared> Deref for ReadGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.lock.shared()
+        self.lock.inner.shared()
     }
 }
 
 impl<T> Drop for ReadGuard<'_, T> {
     fn drop(&mut self) {
-        if self.lock.base.is_here() {
-            self.lock.readers.leave(self.lock.base.me);
+        let RwLock { inner, readers } = self.lock;
+        if inner.base.is_here() {
+            readers.leave(inner.base.me);
         }
-    }
-}
-
-/// An [`RwLock`] taken for writing, let go on drop.
-#[must_use = "the lock is let go at once if the guard is not kept"]
-#[derive(Debug)]
-pub struct WriteGuard<'l, T> {
-    lock: &'l RwLock<T>,
-    broken: bool,
-}
-
-impl<T> WriteGuard<'_, T> {
-    /// Says that the value has been repaired after its last writer died. Without it the lock is poisoned on drop.
-    pub fn mark_consistent(&mut self) {
-        if self.broken {
-            self.broken = false;
-            self.lock.readers.lock.mark_consistent();
-        }
-    }
-}
-
-impl<T: Message> WriteGuard<'_, T> {
-    /// A copy of the value.
-    pub fn get(&self) -> T {
-        self.lock.copy()
-    }
-
-    /// Sets the value.
-    pub fn set(&mut self, value: &T) {
-        let written = self.lock.data.write(0, bytemuck::bytes_of(value));
-        debug_assert!(written.is_ok(), "the area has the size of the value");
-    }
-}
-
-impl<T: Shared> Deref for WriteGuard<'_, T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        self.lock.shared()
-    }
-}
-
-impl<T> Drop for WriteGuard<'_, T> {
-    fn drop(&mut self) {
-        if !self.lock.base.is_here() {
-            return;
-        }
-        let how = match self.broken {
-            true => Leave::Ended,
-            false if std::thread::panicking() => Leave::Broken,
-            false => Leave::Free,
-        };
-        self.lock.readers.lock.unlock(self.lock.base.me, how);
     }
 }

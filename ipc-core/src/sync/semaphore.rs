@@ -160,7 +160,7 @@ impl Semaphore {
     /// # Errors
     ///
     /// [`LockError::Forked`].
-    pub fn acquire(&self) -> Result<Permit<'_>, LockError<()>> {
+    pub fn acquire(&self) -> Result<Permit<'_>, LockError> {
         self.acquire_within(None)
     }
 
@@ -169,7 +169,7 @@ impl Semaphore {
     /// # Errors
     ///
     /// [`LockError::TimedOut`], [`LockError::Forked`].
-    pub fn acquire_until(&self, deadline: Instant) -> Result<Permit<'_>, LockError<()>> {
+    pub fn acquire_until(&self, deadline: Instant) -> Result<Permit<'_>, LockError> {
         self.acquire_within(Some(deadline))
     }
 
@@ -178,7 +178,7 @@ impl Semaphore {
     /// # Errors
     ///
     /// [`LockError::WouldBlock`], [`LockError::Forked`].
-    pub fn try_acquire(&self) -> Result<Permit<'_>, LockError<()>> {
+    pub fn try_acquire(&self) -> Result<Permit<'_>, LockError> {
         if !self.base.is_here() {
             return Err(LockError::Forked);
         }
@@ -191,7 +191,7 @@ impl Semaphore {
         }
     }
 
-    fn acquire_within(&self, deadline: Option<Instant>) -> Result<Permit<'_>, LockError<()>> {
+    fn acquire_within(&self, deadline: Option<Instant>) -> Result<Permit<'_>, LockError> {
         match self.try_acquire() {
             Err(LockError::WouldBlock) => {}
             done => return done,
