@@ -5,6 +5,7 @@
 mod child;
 mod consume;
 mod cpus;
+mod doctor;
 mod ended;
 mod generate;
 mod id;
@@ -41,6 +42,7 @@ enum Command {
     Id(id::Id),
     Ls(ls::Ls),
     Inspect(inspect::Inspect),
+    Doctor(doctor::Doctor),
     Rm(rm::Rm),
     Completions(generate::Completions),
     Man(generate::Man),
@@ -55,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Id(id) => id.run(),
         Command::Ls(ls) => ls.run(),
         Command::Inspect(inspect) => inspect.run(),
+        Command::Doctor(doctor) => doctor.run(),
         Command::Rm(rm) => rm.run(),
         Command::Completions(completions) => completions.run(Arguments::command()),
         Command::Man(man) => man.run(Arguments::command()),

@@ -7,12 +7,13 @@ use ipc_tests::room::{Done, Room, Running, eventually, run};
 use rustix::process::Signal;
 use serde_json::Value;
 
-const SUBCOMMANDS: [&str; 8] = [
+const SUBCOMMANDS: [&str; 9] = [
     "pair",
     "produce",
     "consume",
     "ls",
     "inspect",
+    "doctor",
     "rm",
     "completions",
     "man",
