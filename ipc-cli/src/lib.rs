@@ -18,6 +18,7 @@ mod rm;
 mod show;
 mod signals;
 mod stream;
+mod tail;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -43,6 +44,7 @@ enum Command {
     Ls(ls::Ls),
     Inspect(inspect::Inspect),
     Doctor(doctor::Doctor),
+    Tail(tail::Tail),
     Rm(rm::Rm),
     Completions(generate::Completions),
     Man(generate::Man),
@@ -58,6 +60,7 @@ pub fn main() -> ExitCode {
         Command::Ls(ls) => ls.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Doctor(doctor) => doctor.run(),
+        Command::Tail(tail) => tail.run(),
         Command::Rm(rm) => rm.run(),
         Command::Completions(completions) => completions.run(Arguments::command()),
         Command::Man(man) => man.run(Arguments::command()),

@@ -40,6 +40,7 @@ pub(crate) struct Screen {
     pub(crate) colour: bool,
     /// Columns of the terminal, if it is one.
     pub(crate) width: Option<usize>,
+    pub(crate) height: Option<usize>,
 }
 
 impl Screen {
@@ -54,6 +55,7 @@ impl Screen {
         Self {
             colour: terminal && !set("NO_COLOR") && !dumb,
             width: size.map(|size| size.ws_col.into()),
+            height: size.map(|size| size.ws_row.into()),
         }
     }
 
@@ -233,6 +235,16 @@ pub(crate) fn bytes(number: u64) -> String {
     BinaryBytes(number).to_string()
 }
 
+/// A number of a rate in four digits or so: `12.3 k`.
+pub(crate) fn short(number: f64) -> String {
+    match number {
+        _ if number < 1e3 => format!("{number:.0}"),
+        _ if number < 1e6 => format!("{:.1} k", number / 1e3),
+        _ if number < 1e9 => format!("{:.1} M", number / 1e6),
+        _ => format!("{:.1} G", number / 1e9),
+    }
+}
+
 /// How much of the whole, from 0 to 1.
 pub(crate) fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 {
@@ -247,6 +259,40 @@ pub(crate) fn bar(share: f64, columns: usize) -> String {
     format!("{}{}", "█".repeat(full), "░".repeat(columns - full))
 }
 
+/// One column for each value, as high as it is compared with the highest.
+pub(crate) fn sparkline(values: impl Iterator<Item = f64> + Clone) -> String {
+    const STEPS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let highest = values.clone().fold(0.0, f64::max);
+    let step = |value: f64| match highest > 0.0 && value > 0.0 {
+        true => STEPS[((value / highest * 8.0).ceil() as usize).clamp(1, 8) - 1],
+        false => ' ',
+    };
+    values.map(step).collect()
+}
+
+/// Bytes as `hexdump -C` shows them: the offset, sixteen bytes, what of them can be printed.
+pub(crate) fn hex(bytes: &[u8], indent: usize) -> String {
+    let mut text = String::new();
+    for (index, line) in bytes.chunks(16).enumerate() {
+        let _ = write!(text, "{:indent$}{:08x}  ", "", index * 16);
+        for column in 0..16 {
+            let _ = match line.get(column) {
+                Some(byte) => write!(text, "{byte:02x} "),
+                None => write!(text, "   "),
+            };
+            if column == 7 {
+                text.push(' ');
+            }
+        }
+        let shown = |byte: &u8| match byte {
+            b' '..=b'~' => *byte as char,
+            _ => '.',
+        };
+        let _ = writeln!(text, " |{}|", line.iter().map(shown).collect::<String>());
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,6 +300,7 @@ mod tests {
     const WIDE: Screen = Screen {
         colour: false,
         width: None,
+        height: None,
     };
 
     // Would catch a table whose columns do not stand below each other, and one that is cut where nobody looks at it.
@@ -287,6 +334,8 @@ mod tests {
     fn bars_keep_to_their_room() {
         assert_eq!(bar(7.0, 4), "████");
         assert_eq!(bar(0.5, 4), "██░░");
+        assert_eq!(sparkline([0.0, 1.0, 8.0].into_iter()), " ▁█");
+        assert_eq!(sparkline([0.0].into_iter()), " ");
         assert_eq!(share(1, 0), 0.0);
     }
 }

@@ -63,7 +63,7 @@ pub(crate) struct Stream {
     timeout: Option<Duration>,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|s| (0.001..=1e9).contains(s));
     let seconds = seconds.ok_or_else(|| "a number of 0.001 or more".to_owned())?;
     Ok(Duration::from_secs_f64(seconds))

@@ -7,13 +7,14 @@ use ipc_tests::room::{Done, Room, Running, eventually, run};
 use rustix::process::Signal;
 use serde_json::Value;
 
-const SUBCOMMANDS: [&str; 9] = [
+const SUBCOMMANDS: [&str; 10] = [
     "pair",
     "produce",
     "consume",
     "ls",
     "inspect",
     "doctor",
+    "tail",
     "rm",
     "completions",
     "man",

@@ -3,6 +3,7 @@
 //! The segment is mapped for reading only, no row of its table is taken, no byte is locked, no word is stored. What is
 //! told was so when it was looked at.
 
+pub(crate) mod follow;
 mod kinds;
 pub(crate) mod process;
 pub(crate) mod rings;

@@ -47,6 +47,15 @@ impl Decoder {
         })
     }
 
+    /// All on one line: `seq=1 price=2.5`.
+    pub(crate) fn line(&self, bytes: &[u8]) -> String {
+        let fields = self.fields(bytes);
+        let texts: Vec<String> = fields
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        texts.join(" ")
+    }
+
     /// An object with a member for each field, its value as text.
     pub(crate) fn json(&self, bytes: &[u8]) -> Value {
         let fields = self.fields(bytes);
