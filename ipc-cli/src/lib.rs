@@ -19,6 +19,7 @@ mod show;
 mod signals;
 mod stream;
 mod tail;
+mod top;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -45,6 +46,7 @@ enum Command {
     Inspect(inspect::Inspect),
     Doctor(doctor::Doctor),
     Tail(tail::Tail),
+    Top(top::Top),
     Rm(rm::Rm),
     Completions(generate::Completions),
     Man(generate::Man),
@@ -61,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(inspect) => inspect.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Tail(tail) => tail.run(),
+        Command::Top(top) => top.run(),
         Command::Rm(rm) => rm.run(),
         Command::Completions(completions) => completions.run(Arguments::command()),
         Command::Man(man) => man.run(Arguments::command()),

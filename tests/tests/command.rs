@@ -7,7 +7,7 @@ use ipc_tests::room::{Done, Room, Running, eventually, run};
 use rustix::process::Signal;
 use serde_json::Value;
 
-const SUBCOMMANDS: [&str; 10] = [
+const SUBCOMMANDS: [&str; 11] = [
     "pair",
     "produce",
     "consume",
@@ -15,6 +15,7 @@ const SUBCOMMANDS: [&str; 10] = [
     "inspect",
     "doctor",
     "tail",
+    "top",
     "rm",
     "completions",
     "man",

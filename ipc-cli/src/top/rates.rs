@@ -1,0 +1,119 @@
+//! How fast the rings of a segment move, and how fast they did.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::look::Seen;
+use crate::show;
+
+/// Looks that are remembered.
+const HISTORY: usize = 60;
+
+/// What has been seen of a segment, look by look.
+#[derive(Debug, Default)]
+pub(super) struct Rates {
+    at: Option<Instant>,
+    uuid: String,
+    objects: BTreeMap<String, Object>,
+}
+
+/// What has been seen of one object.
+#[derive(Debug, Default)]
+pub(super) struct Object {
+    counts: Option<Counts>,
+    /// Per second, when last looked at.
+    pub(super) rate: Rate,
+    /// How many were pushed per second at each look.
+    pub(super) history: VecDeque<f64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Counts {
+    pushed: u64,
+    popped: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Rate {
+    pub(super) pushed_per_second: f64,
+    pub(super) popped_per_second: f64,
+}
+
+impl Rates {
+    pub(super) fn has_been_seen(&self) -> bool {
+        self.at.is_some()
+    }
+
+    pub(super) fn object(&self, name: &str) -> Option<&Object> {
+        self.objects.get(name)
+    }
+
+    /// Takes in another look.
+    pub(super) fn add(&mut self, seen: &Seen) {
+        let now = Instant::now();
+        if self.uuid != seen.uuid {
+            *self = Self {
+                uuid: seen.uuid.clone(),
+                ..Self::default()
+            };
+        }
+        let seconds = self.at.map(|at| (now - at).as_secs_f64().max(1e-3));
+        self.at = Some(now);
+        for object in &seen.objects {
+            let counts = match (&object.ring, object.facts.first()) {
+                (Some(ring), _) => Counts {
+                    pushed: ring.pushed,
+                    popped: ring.popped,
+                },
+                // A register, a counter of ids: how fast its number grows.
+                (None, Some((_, number))) if ["latest", "ids"].contains(&&*object.kind) => {
+                    let number = number.parse().unwrap_or(0);
+                    Counts {
+                        pushed: number,
+                        popped: number,
+                    }
+                }
+                _ => continue,
+            };
+            let known = self.objects.entry(object.name.clone()).or_default();
+            if let (Some(before), Some(seconds)) = (known.counts, seconds) {
+                // What goes backwards is a damaged ring, and no speed.
+                let rate = |now: u64, before: u64| match now.wrapping_sub(before) {
+                    more if more <= u64::MAX / 2 => more as f64 / seconds,
+                    _ => 0.0,
+                };
+                known.rate = Rate {
+                    pushed_per_second: rate(counts.pushed, before.pushed),
+                    popped_per_second: rate(counts.popped, before.popped),
+                };
+                known.history.push_back(known.rate.pushed_per_second);
+                if known.history.len() > HISTORY {
+                    known.history.pop_front();
+                }
+            }
+            known.counts = Some(counts);
+        }
+    }
+
+    /// For each object its rates, how full it is, and how far each end is behind.
+    pub(super) fn json(&self, seen: &Seen) -> Value {
+        let moving = seen.objects.iter().filter_map(|object| {
+            let known = self.object(&object.name)?;
+            let ring = object.ring.as_ref();
+            Some(serde_json::json!({
+                "name": object.name,
+                "kind": object.kind,
+                "pushed_per_second": known.rate.pushed_per_second,
+                "popped_per_second": known.rate.popped_per_second,
+                "used": ring.map(|ring| show::share(ring.used, ring.capacity)),
+                "producers_sleep": ring.map(|ring| ring.producers_sleep),
+                "consumers_sleep": ring.map(|ring| ring.consumers_sleep),
+                "roles": ring.map(|ring| &ring.roles),
+            }))
+        });
+        Value::Array(moving.collect())
+    }
+}
