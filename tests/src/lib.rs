@@ -15,6 +15,21 @@ pub mod shape;
 pub mod sync_peer;
 pub mod terminal;
 
+/// The programs in the book compile, and run where one process is enough.
 #[cfg(doctest)]
-#[doc = include_str!("../../docs/mappings.md")]
-struct MappingsPage;
+mod book {
+    macro_rules! pages {
+        ($($page:ident: $file:literal)*) => {
+            $(#[doc = include_str!(concat!("../../docs/", $file))] struct $page;)*
+        };
+    }
+
+    pages! {
+        Mappings: "mappings.md"
+        Pair: "guide/pair.md"
+        Messages: "guide/messages.md"
+        Waiting: "guide/waiting.md"
+        Death: "guide/death.md"
+        Segments: "guide/segments.md"
+    }
+}
