@@ -192,6 +192,40 @@ fn what_is_left_of_a_lease_is_given_out_later() {
     assert_eq!(third.statistics().drawn, 2 * BLOCK);
 }
 
+// A block that a killed process had drawn and not recorded must be known as lost, or nobody can tell a gap from a mistake.
+#[test]
+fn a_block_that_is_lost_with_its_drawer_is_counted() {
+    use std::sync::atomic::Ordering::Relaxed;
+    let ids = Ids::create(Place::Memfd("ids".into())).unwrap();
+    drop(ids.lease().unwrap());
+    // As a process leaves it that is killed between drawing a block and recording it.
+    let object = ids.segment().object("ids").unwrap();
+    let (next, lost) = (
+        object.area().word64(0).unwrap(),
+        object.area().word64(528).unwrap(),
+    );
+    next.add(BLOCK, Relaxed);
+    lost.store(lost.load(Relaxed) | 1, Relaxed);
+    assert_eq!(ids.statistics().lost, BLOCK);
+    assert_eq!(ids.lease().unwrap().next().unwrap(), BLOCK + 1);
+    let known = ids.statistics();
+    assert_eq!((known.drawn, known.lost), (2 * BLOCK, BLOCK));
+}
+
+// A lease that outlives the handle it was made from: if its row were given back with that, others would take its block for
+// one that was left behind, and give its ids a second time.
+#[test]
+fn a_lease_keeps_its_row_without_its_counter() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("lease");
+    let mut lease = Ids::create(path.as_path()).unwrap().lease().unwrap();
+    assert_eq!(lease.next().unwrap(), 1);
+    let mut other = Ids::open(path.as_path()).unwrap().lease().unwrap();
+    let theirs = other.next().unwrap();
+    assert_eq!(lease.next().unwrap(), 2);
+    assert_eq!(theirs, BLOCK + 1);
+}
+
 // A mark written for every lease would cost an msync each; the cost target is fewer than one per 100,000 ids.
 #[test]
 fn the_disk_is_asked_seldom() {

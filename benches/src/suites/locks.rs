@@ -6,10 +6,9 @@ use anyhow::{Result, anyhow, ensure};
 use ipc_core::segment::Place;
 use ipc_core::sync::{Attach, Mutex, RwLock};
 
-use super::{Context, alone};
+use super::{Context, alone, contest};
 use crate::limits::{LINE, Lines, pthread};
-use crate::measure::{Clock, Values, ticks};
-use crate::process;
+use crate::measure::Values;
 use crate::race::{Heading, Race};
 use crate::subject::Side;
 use crate::transport::Waiting;
@@ -51,30 +50,6 @@ fn race(cpus: &[usize], processes: usize) -> Race<'_> {
         times: 1.0,
         entries,
     }
-}
-
-/// Nanoseconds for each of the times that all processes together take the lock. `attach` gives what takes it once.
-fn contest<C: FnMut() -> Result<()>>(
-    places: &[usize],
-    times: u64,
-    attach: impl Fn() -> Result<C>,
-) -> Result<Values> {
-    let each = times.div_ceil(places.len() as u64);
-    let results = process::run(places, |member| {
-        let mut count = attach()?;
-        member.barrier();
-        member.report(0, ticks());
-        for _ in 0..each {
-            count()?;
-        }
-        member.report(1, ticks());
-        member.barrier();
-        Ok(())
-    })?;
-    let start = results.iter().map(|result| result[0]).min().unwrap_or(0);
-    let end = results.iter().map(|result| result[1]).max().unwrap_or(0);
-    let passed = Clock::calibrate().nanoseconds(end.saturating_sub(start));
-    Ok(vec![passed / (each * places.len() as u64) as f64])
 }
 
 fn check(places: &[usize], times: u64, counted: u64) -> Result<()> {

@@ -13,7 +13,8 @@ mod wake;
 
 use anyhow::Result;
 
-use crate::measure::{Case, Measure, PERCENTILES, Values};
+use crate::measure::{Case, Clock, Measure, PERCENTILES, Values, ticks};
+use crate::process;
 use crate::race::{Abstains, Entry, Heading, Race};
 use crate::subject::{Side, Subject};
 use crate::transport::{Shape, Waiting};
@@ -145,6 +146,30 @@ fn alone<'a>(name: &str, side: Side, run: impl Fn(u64) -> Result<Values> + 'a) -
         most: MOST,
         run: Box::new(run),
     }
+}
+
+/// Nanoseconds for each of the times that all processes together do something. `attach` gives what does it once.
+fn contest<C: FnMut() -> Result<()>>(
+    places: &[usize],
+    times: u64,
+    attach: impl Fn() -> Result<C>,
+) -> Result<Values> {
+    let each = times.div_ceil(places.len() as u64);
+    let results = process::run(places, |member| {
+        let mut count = attach()?;
+        member.barrier();
+        member.report(0, ticks());
+        for _ in 0..each {
+            count()?;
+        }
+        member.report(1, ticks());
+        member.barrier();
+        Ok(())
+    })?;
+    let start = results.iter().map(|result| result[0]).min().unwrap_or(0);
+    let end = results.iter().map(|result| result[1]).max().unwrap_or(0);
+    let passed = Clock::calibrate().nanoseconds(end.saturating_sub(start));
+    Ok(vec![passed / (each * places.len() as u64) as f64])
 }
 
 fn heading(suite: &'static str, case: &Case) -> Heading {

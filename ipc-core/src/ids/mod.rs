@@ -259,6 +259,7 @@ impl Ids {
         Ok(Lease {
             lease,
             process: self.process,
+            _attached: self.object.clone(),
         })
     }
 
@@ -292,8 +293,11 @@ impl Ids {
 /// Ids at the speed of a local counter. What is left of the block when it is dropped is given out later.
 #[derive(Debug)]
 pub struct Lease {
+    // Dropped before the attachment is, whose row it has.
     lease: protocol::Lease<Mapped>,
     process: Process,
+    /// Without it our row would be given back, and our block be taken for one that was left behind.
+    _attached: Object,
 }
 
 impl Lease {
