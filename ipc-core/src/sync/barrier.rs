@@ -225,6 +225,22 @@ fn broken(turn: u64) -> u64 {
 }
 
 /// A fixed number of seats whose holders wait for each other.
+///
+/// ```
+/// use ipc_core::segment::Place;
+/// use ipc_core::sync::{Attach, Barrier};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let start = Barrier::create(Place::Anonymous, 2)?;
+/// // Threads here, processes as a rule.
+/// let [one, another] = std::thread::scope(|scope| {
+///     let comes = || scope.spawn(|| start.sit().and_then(|mut seat| seat.wait()));
+///     [comes(), comes()].map(|side| side.join().expect("no panic"))
+/// });
+/// // One of them ended the round.
+/// assert!(one? != another?);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Barrier {
     base: Base,

@@ -107,6 +107,21 @@ impl<M: Memory> Permits<M> {
 }
 
 /// A number of permits.
+///
+/// ```
+/// use ipc_core::segment::Place;
+/// use ipc_core::sync::{Attach, LockError, Semaphore};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let jobs = Semaphore::create(Place::Anonymous, 2)?;
+/// let (_first, second) = (jobs.acquire()?, jobs.acquire()?);
+/// assert!(matches!(jobs.try_acquire(), Err(LockError::WouldBlock)));
+///
+/// // Given back when it is dropped, or when its holder dies.
+/// drop(second);
+/// assert_eq!(jobs.available(), 1);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Semaphore {
     base: Base,
