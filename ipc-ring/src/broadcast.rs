@@ -21,6 +21,9 @@
 //!         lossless: head := p + 1                                 commits
 //! ```
 //!
+//! The ring's creator chooses how long a slow lossless reader may hold up a push: for ever, or for some
+//! [time](Options::patience). Laps are no measure here, since a producer that waits is never more than one ahead.
+//!
 //! A lossless reader joins in this order: head, active, `joined`, full fence, tail. The producer publishes runs of up to
 //! sixteen messages (a quarter of the ring, if that is less), with a full fence after each and a look at `joined` before each
 //! message. So either it sees the reader before the next run, or the reader sees in the tail where the current run began,
@@ -38,7 +41,9 @@
 //! A producer killed before it published: its successor writes the same position; readers that may miss messages miss
 //! the one that was in the slot before. One killed after it has published, though perhaps before it stored the
 //! tail: the successor walks on to the first word that is not there yet. A lossless reader that has died is let go as soon as
-//! the producer has waited for it a while, by proof of its death; one that is merely slow or stopped is waited for. A
+//! the producer has waited for it a while, by proof of its death; one that is merely slow or stopped is waited for, unless the ring's creator has said
+//! for how long. One that is let go by that policy may go on at any time: it is told exactly what it has missed, and joins
+//! again. A
 //! [successor](Start::Successor) goes on where the dead one stopped, and is told what was written over meanwhile. The death
 //! of a lossy reader matters to nobody.
 //!
@@ -52,9 +57,11 @@
 //! and die at any time.
 
 mod algorithm;
-mod readers;
+pub(crate) mod audience;
+pub(crate) mod readers;
 
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use ipc_core::memory::{Area, OutOfArea};
 use ipc_core::participant::ParticipantId;
@@ -63,10 +70,11 @@ use ipc_core::{Mapped, Message};
 
 use crate::claim::Claim;
 use crate::error::ClaimError;
-use crate::ring::{self, Attached, Ring as _};
+use crate::ring::{self, Attached, Options, Ring as _};
 use crate::role::Holder;
 use crate::side::Whole;
 pub use algorithm::{Sender, Shared, full};
+use audience::claim_row;
 pub use readers::{Receiver, Start, Watcher};
 
 /// How rings of this kind are told from others, and cleared up after the dead.
@@ -110,9 +118,30 @@ impl<T: Message> ring::Ring for Ring<T> {
         ring::spec_in_slots::<T>(KIND, VERSION, capacity, Shared::<Mapped>::size)
     }
 
+    fn spec_of(options: &Options<Self>) -> Result<ObjectSpec, SegmentError> {
+        let mut spec = Self::spec(options.capacity)?;
+        let [_, stride] = &mut spec.parameters;
+        if *stride > u64::from(u32::MAX) {
+            return Err(SegmentError::Object(
+                "a message of 4 GiB is too long".into(),
+            ));
+        }
+        *stride = algorithm::second_parameter(*stride, options.patience);
+        Ok(spec)
+    }
+
     fn attach(object: Object) -> Result<Self, SegmentError> {
+        let (size, align) = (size_of::<T>(), align_of::<T>());
+        let (found, patience) = algorithm::split(object.entry().parameters[1]);
+        let stride = crate::slot::stride(size, align).filter(|stride| *stride as u64 == found);
+        // What is left to compare is the stride together with the patience.
+        let second = stride.map(|_| object.entry().parameters[1] as usize);
+        let new = |area: &Area<Mapped>, capacity| {
+            let shared = Shared::new(area, capacity, size, align)?;
+            Ok(shared.with_patience(patience))
+        };
         Ok(Self {
-            attached: Attached::in_slots::<T>(object, KIND, VERSION, Shared::new)?,
+            attached: Attached::typed::<T>(object, KIND, VERSION, second, new)?,
             message: PhantomData,
         })
     }
@@ -139,35 +168,24 @@ impl<T: Message> ring::Ring for Ring<T> {
     }
 }
 
+impl<T: Message> Options<Ring<T>> {
+    /// How long a lossless reader that is a ring behind may hold up a push, before it is let go: for ever if not set. It is then
+    /// told exactly how many messages it has missed, and is lossless again from there on. With
+    /// [`Duration::ZERO`] nobody ever waits. Kept in the ring in milliseconds; a producer that sleeps notices within
+    /// another 40.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
+    }
+}
+
 impl<T: Message> Ring<T> {
     /// A reader that gets every message from `start` on. The producer waits for it while it is a ring behind, unless it
     /// has died.
     pub fn lossless(&self, start: Start) -> Result<Lossless<T>, ClaimError> {
         let Attached { object, shared } = &self.attached;
-        let successor = start == Start::Successor;
-        for role in shared.readers() {
-            if let (true, Holder::Present(holder)) = (successor, role.holder()) {
-                object.segment().recover(holder);
-            }
-        }
-        // A successor looks first where somebody has died, the others there last.
-        let mut rows: Vec<_> = shared.readers().enumerate().collect();
-        rows.sort_by_key(|(_, role)| (role.holder() == Holder::Died) != successor);
-        let mut taken = None;
-        for (index, role) in rows {
-            let start = match (start, role.holder()) {
-                (Start::Successor, Holder::Died) => Start::Successor,
-                (Start::Successor, _) => Start::Oldest,
-                (start, _) => start,
-            };
-            let name = "lossless reader in each place";
-            match Claim::role(object, role, name, shared.producer()) {
-                Ok(claim) => return Ok(Lossless::new(shared.receiver(index, start), claim)),
-                Err(error @ ClaimError::Taken { .. }) => taken = Some(error),
-                Err(error) => return Err(error),
-            }
-        }
-        Err(taken.expect("there are rows"))
+        let (row, start, claim) = claim_row(object, shared.readers(), start, shared.producer())?;
+        Ok(Lossless::new(shared.receiver(row, start), claim))
     }
 
     /// A reader that may miss messages, and is told how many. The producer knows nothing of it.

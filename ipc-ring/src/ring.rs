@@ -1,6 +1,7 @@
 //! What every kind of ring has in common: how it is created, opened and looked at.
 
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use ipc_core::memory::{Area, OutOfArea};
 use ipc_core::segment::{
@@ -34,6 +35,12 @@ pub trait Ring: Sized {
     fn spec_of_lanes(capacity: usize, lanes: usize) -> Result<ObjectSpec, SegmentError> {
         let _ = lanes;
         Self::spec(capacity)
+    }
+
+    /// What an object for a ring with these options needs.
+    #[doc(hidden)]
+    fn spec_of(options: &Options<Self>) -> Result<ObjectSpec, SegmentError> {
+        Self::spec_of_lanes(options.capacity, options.lanes)
     }
 
     /// The ring in an object, if it is one of this kind and of this layout.
@@ -136,8 +143,9 @@ pub(crate) const KINDS: &[Kind] = &[
 #[derive(Clone, Debug)]
 #[must_use = "options do nothing before create, open or open_or_create is called"]
 pub struct Options<R> {
-    capacity: usize,
+    pub(crate) capacity: usize,
     pub(crate) lanes: usize,
+    pub(crate) patience: Option<Duration>,
     segment: SegmentOptions,
     ring: PhantomData<fn() -> R>,
 }
@@ -148,6 +156,7 @@ impl<R: Ring> Options<R> {
         Self {
             capacity,
             lanes: 1,
+            patience: None,
             segment: SegmentOptions::new(),
             ring: PhantomData,
         }
@@ -210,7 +219,7 @@ impl<R: Ring> Options<R> {
     }
 
     fn with_ring(self) -> Result<SegmentOptions, SegmentError> {
-        let spec = R::spec_of_lanes(self.capacity, self.lanes)?;
+        let spec = R::spec_of(&self)?;
         Ok(self.segment.object(ONLY, spec))
     }
 }

@@ -204,6 +204,104 @@ fn a_dead_lossless_reader_is_let_go_and_a_slow_one_is_not() {
 }
 
 #[test]
+fn a_slow_lossless_reader_is_let_go_when_patience_is_exhausted() {
+    // Catches a producer that waits for longer than the ring's creator wants, or lets a reader go before; a reader that is
+    // not told exactly what it has missed; and one that is not waited for again after it has come back.
+    for patience in [Duration::ZERO, Duration::from_millis(80)] {
+        let ring = Ring::<Message>::options()
+            .capacity(4)
+            .patience(patience)
+            .create(Place::Anonymous)
+            .unwrap();
+        let mut producer = ring.producer().unwrap();
+        let mut slow = ring.lossless(Start::Newest).unwrap();
+        let mut quick = ring.lossless(Start::Newest).unwrap();
+        let mut next = 0;
+        for round in 0..3 {
+            push(&mut producer, next..next + 4, 4);
+            quick.drain().for_each(drop);
+            let start = Instant::now();
+            producer.push_until(message(next + 4), soon()).unwrap();
+            let held_up = start.elapsed();
+            println!("{patience:?}: let go after {held_up:?}");
+            assert!(held_up >= patience, "before its time");
+            // Nobody waits for it now.
+            push(&mut producer, next + 5..next + 8, 1);
+            for expected in next + 4..next + 8 {
+                assert_eq!(number(&quick.pop_until(soon()).unwrap()), expected);
+            }
+            let mut expected = next;
+            while expected < next + 8 {
+                match slow.try_pop() {
+                    Ok(message) => {
+                        assert_eq!(number(&message), expected, "round {round}");
+                        expected += 1;
+                    }
+                    Err(PopError::Lagged(missed)) => expected += missed,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            assert_eq!(slow.try_pop(), Err(PopError::Empty));
+            assert_eq!(quick.try_pop(), Err(PopError::Empty));
+            next += 8;
+        }
+        if !patience.is_zero() {
+            // It has come back: there is patience with it again.
+            push(&mut producer, next..next + 4, 4);
+            quick.drain().for_each(drop);
+            let full = producer.try_push(message(next + 4));
+            assert_eq!(full, Err(PushError::Full(message(next + 4))));
+        }
+    }
+}
+
+#[test]
+fn a_stopped_reader_that_was_let_go_harms_nobody() {
+    // Catches a row that is taken from a process which is merely stopped, and one that goes on and is told nothing.
+    let ring = Ring::<Message>::options()
+        .capacity(4)
+        .patience(Duration::from_millis(1))
+        .create(Place::Anonymous)
+        .unwrap();
+    let mut producer = ring.producer().unwrap();
+    let told = spsc::Ring::<u64>::options()
+        .create(Place::Anonymous)
+        .unwrap();
+    let mut heard = told.consumer().unwrap();
+    let child = Child::run(|| {
+        let mut reader = ring.rejoin().unwrap().lossless(Start::Newest).unwrap();
+        let mut told = told.rejoin().unwrap().producer().unwrap();
+        told.push(0).unwrap();
+        raise(Signal::SIGSTOP).unwrap();
+        let mut expected = 0;
+        loop {
+            match reader.pop_until(soon()) {
+                Ok(message) => {
+                    assert_eq!(number(&message), expected);
+                    expected += 1;
+                }
+                Err(PopError::Lagged(missed)) => {
+                    expected += missed;
+                    told.push(missed).unwrap();
+                }
+                Err(PopError::Closed) => return assert_eq!(expected, 30),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+    assert_eq!(heard.pop_until(soon()), Ok(0));
+    let mut other = ring.lossless(Start::Newest).unwrap();
+    for pushed in 0..30 {
+        producer.push_until(message(pushed), soon()).unwrap();
+        assert_eq!(number(&other.pop_until(soon()).unwrap()), pushed);
+    }
+    child.signal(Signal::SIGCONT);
+    assert!(heard.pop_until(soon()).unwrap() >= 26);
+    producer.close();
+    child.join();
+}
+
+#[test]
 fn a_successor_goes_on_where_the_dead_reader_stopped() {
     // Catches a successor that gets a message twice or misses one in silence.
     for pushed_after in [0, 3, 20] {

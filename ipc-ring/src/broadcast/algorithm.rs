@@ -2,40 +2,18 @@
 //! [`broadcast`](crate::broadcast), step by step.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::Duration;
 
-use ipc_core::event::{Event, Waiters};
-use ipc_core::memory::{Area, Memory, OutOfArea, Slots, Word32, Word64, Words};
+use ipc_core::event::Event;
+use ipc_core::memory::{Area, Memory, OutOfArea, Slots, Words};
 use ipc_core::participant::ParticipantId;
 use ipc_core::segment::Entry;
 
-use super::LOSSLESS;
+use super::audience::{Audience, Heed, Patience, field, patience_of, patience_parameter};
 use crate::pace::Pace;
-use crate::role::{Holder, Role};
+use crate::role::Role;
 use crate::side::{Refusal, SendSide, Side, Whole};
 use crate::slot;
-
-/// Offsets in the object and in a row. Each line of 128 bytes has one writer, or is hardly ever written.
-mod field {
-    /// Written by the producer.
-    pub(super) const TAIL: usize = 0;
-    /// Read by the producer with every message, written when readers sleep, come or go.
-    pub(super) const ITEMS: usize = 128;
-    pub(super) const CLOSED: usize = 132;
-    pub(super) const JOINED: usize = 136;
-    /// Read by lossless readers with every message, written when the producer's mood changes.
-    pub(super) const SPACE: usize = 256;
-    /// Written when the producer changes.
-    pub(super) const PRODUCER: usize = 384;
-    /// One row for each lossless reader, written by that reader.
-    pub(super) const ROWS: usize = 512;
-    pub(super) const ROW: usize = 128;
-    pub(super) const SLOTS: usize = ROWS + super::LOSSLESS * ROW;
-
-    /// In a row.
-    pub(super) const ROLE: usize = 0;
-    pub(super) const ACTIVE: usize = 8;
-    pub(super) const HEAD: usize = 16;
-}
 
 /// The word of a slot that holds the message of this position: odd, so that a slot of zeros holds none.
 #[inline]
@@ -49,27 +27,22 @@ pub(super) fn writing(position: u64) -> u64 {
     full(position).wrapping_sub(1)
 }
 
+/// The second parameter of an object: the distance of two slots, and above it the patience.
+pub(super) fn second_parameter(stride: u64, patience: Patience) -> u64 {
+    stride | patience_parameter(patience) << 32
+}
+
+/// What the second parameter of an object says.
+pub(super) fn split(second: u64) -> (u64, Patience) {
+    (second & u64::from(u32::MAX), patience_of(second >> 32))
+}
+
 /// The ring in its area of shared memory, whatever that is.
 #[derive(Clone, Debug)]
 pub struct Shared<M> {
-    pub(super) tail: Word64<M>,
-    pub(super) items: Event<M>,
-    pub(super) closed: Word32<M>,
-    pub(super) joined: Word64<M>,
-    pub(super) space: Event<M>,
-    pub(super) producer: Role<M>,
-    pub(super) rows: Vec<Row<M>>,
+    pub(super) audience: Audience<M>,
     pub(super) words: Words<M>,
     pub(super) payload: Slots<M>,
-}
-
-/// The row of a lossless reader.
-#[derive(Clone, Debug)]
-pub(super) struct Row<M> {
-    pub(super) role: Role<M>,
-    /// Whether the producer heeds it.
-    pub(super) active: Word64<M>,
-    pub(super) head: Word64<M>,
 }
 
 impl<M: Memory> Shared<M> {
@@ -80,66 +53,61 @@ impl<M: Memory> Shared<M> {
         size: usize,
         align: usize,
     ) -> Result<Self, OutOfArea> {
-        let row = |index: usize| {
-            let at = field::ROWS + index * field::ROW;
-            Ok(Row {
-                role: Role::new(area, at + field::ROLE)?,
-                active: area.word64(at + field::ACTIVE)?,
-                head: area.word64(at + field::HEAD)?,
-            })
-        };
-        let (words, payload) = slot::slots(area, field::SLOTS, capacity, (size, align))?;
+        let (words, payload) = slot::slots(area, field::END, capacity, (size, align))?;
         Ok(Self {
-            tail: area.word64(field::TAIL)?,
-            items: Event::new(area, field::ITEMS, Waiters::Many)?,
-            closed: area.word32(field::CLOSED)?,
-            joined: area.word64(field::JOINED)?,
-            space: Event::new(area, field::SPACE, Waiters::One)?,
-            producer: Role::new(area, field::PRODUCER)?,
-            rows: (0..LOSSLESS).map(row).collect::<Result<_, _>>()?,
+            audience: Audience::new(area)?,
             words,
             payload,
         })
     }
 
+    /// The same ring, whose producer lets go of a lossless reader that holds up a push for so long; never if `None`.
+    pub fn with_patience(self, patience: Option<Duration>) -> Self {
+        Self {
+            audience: self.audience.with_patience(patience),
+            ..self
+        }
+    }
+
     /// The ring that the directory says is in `area`, for whoever does not know its messages.
     pub(crate) fn of(area: &Area<M>, entry: &Entry) -> Result<Self, OutOfArea> {
-        let [capacity, stride] = entry.parameters;
+        let [capacity, second] = entry.parameters;
+        let (stride, patience) = split(second);
         let (size, align) = slot::of_stride(stride as usize);
-        Self::new(area, capacity as usize, size, align)
+        let ring = Self::new(area, capacity as usize, size, align)?;
+        Ok(ring.with_patience(patience))
     }
 
     /// Bytes that a ring takes; `None` if they cannot be counted.
     pub fn size(capacity: usize, size: usize, align: usize) -> Option<usize> {
-        slot::size(capacity, size, align)?.checked_add(field::SLOTS)
+        slot::size(capacity, size, align)?.checked_add(field::END)
     }
 
     /// The producer's role.
     pub fn producer(&self) -> &Role<M> {
-        &self.producer
+        &self.audience.producer
     }
 
     /// The roles of the lossless readers.
     pub fn readers(&self) -> impl Iterator<Item = &Role<M>> {
-        self.rows.iter().map(|row| &row.role)
+        self.audience.rows.iter().map(|row| &row.role)
     }
 
     /// What the holder of the producer's role works with.
     pub fn sender(&self) -> Sender<M> {
         // A predecessor may have died between the word of its last message and the tail.
-        let mut tail = self.tail.load(Acquire);
+        let mut tail = self.audience.tail.load(Acquire);
         for _ in 0..self.capacity() {
             if self.words.load(tail, Acquire) != full(tail) {
                 break;
             }
             tail = tail.wrapping_add(1);
         }
-        self.tail.store(tail, Release);
+        self.audience.tail.store(tail, Release);
         Sender {
             ring: self.clone(),
             tail,
-            limit: tail,
-            joined: 0,
+            heed: Heed::new(tail),
             pace: Pace::new(tail),
         }
     }
@@ -157,23 +125,14 @@ impl<M: Memory> Shared<M> {
     pub(super) fn run(&self) -> u64 {
         (self.capacity() as u64 / 4).clamp(1, 16)
     }
-
-    /// How far behind `tail` the slowest lossless reader is, at most a ring, and its row.
-    fn slowest(&self, tail: u64) -> Option<(u64, &Row<M>)> {
-        let active = self.rows.iter().filter(|row| row.active.load(Acquire) != 0);
-        // ORDERING: Acquire pairs with the Release in `Receiver::advance`: the slots have been read.
-        let behind = active.map(|row| (tail.wrapping_sub(row.head.load(Acquire)), row));
-        behind
-            .map(|(behind, row)| (behind.min(self.capacity() as u64), row))
-            .max_by_key(|(behind, _)| *behind)
-    }
 }
 
 impl<M: Memory> Whole for Shared<M> {
     /// Messages that the slowest lossless reader has still to take.
     fn len(&self) -> usize {
-        let tail = self.tail.load(Acquire);
-        self.slowest(tail).map_or(0, |(behind, _)| behind as usize)
+        let tail = self.audience.tail.load(Acquire);
+        let slowest = self.audience.slowest(tail, self.capacity() as u64);
+        slowest.map_or(0, |(behind, _)| behind as usize)
     }
 
     fn capacity(&self) -> usize {
@@ -182,29 +141,16 @@ impl<M: Memory> Whole for Shared<M> {
 
     #[inline]
     fn is_closed(&self) -> bool {
-        self.closed.load(Relaxed) != 0
+        self.audience.is_closed()
     }
 
     fn close(&self) {
-        // ORDERING: Release pairs with the Acquire in `Cursor::nothing`: who sees the ring closed sees every message that
-        // was pushed before it was closed.
-        self.closed.store(1, Release);
-        self.items.notify(u32::MAX);
-        self.space.notify(1);
+        self.audience.close();
     }
 
     /// The producer stops waiting for the dead one.
     fn recover(&self, dead: ParticipantId) {
-        for row in &self.rows {
-            if row.role.holder() == Holder::Present(dead) {
-                // First, while nobody else can have the row.
-                row.active.store(0, Release);
-                row.role.recover(dead);
-            }
-        }
-        self.producer.recover(dead);
-        self.items.notify(u32::MAX);
-        self.space.notify(1);
+        self.audience.recover(dead);
     }
 }
 
@@ -214,10 +160,7 @@ pub struct Sender<M> {
     ring: Shared<M>,
     /// Our position.
     tail: u64,
-    /// Where the slowest lossless reader, when last looked at, makes us stop.
-    limit: u64,
-    /// How often somebody had joined, when last looked at.
-    joined: u64,
+    heed: Heed,
     pace: Pace,
 }
 
@@ -228,29 +171,19 @@ impl<M: Memory> Sender<M> {
         if self.ring.is_closed() {
             return Err(Refusal::Closed);
         }
-        // ORDERING: Acquire pairs with the Release in `Shared::receiver`: the row comes before the count.
-        let joined = self.ring.joined.load(Acquire);
-        if joined != self.joined || self.tail == self.limit {
-            self.look_at_readers(joined)?;
+        let end = self.tail.wrapping_add(1);
+        if self.heed.suffices(&self.ring.audience, self.tail, end) {
+            return Ok(());
         }
-        Ok(())
+        self.look_at_readers(end)
     }
 
     #[inline(never)]
-    fn look_at_readers(&mut self, joined: u64) -> Result<(), Refusal> {
-        self.pace.stream(&self.ring.space, self.tail);
-        let capacity = self.ring.capacity() as u64;
-        let slowest = self.ring.slowest(self.tail);
-        let behind = slowest.map_or(0, |(behind, _)| behind);
-        self.joined = joined;
-        self.limit = self.tail.wrapping_add(capacity - behind);
-        match slowest {
-            Some((behind, row)) if behind == capacity => match row.role.holder() {
-                Holder::Present(reader) => Err(Refusal::Watch(reader)),
-                _ => Err(Refusal::NotYet),
-            },
-            _ => Ok(()),
-        }
+    fn look_at_readers(&mut self, end: u64) -> Result<(), Refusal> {
+        let ring = &self.ring;
+        self.pace.stream(&ring.audience.space, self.tail);
+        let capacity = ring.capacity() as u64;
+        self.heed.look(&ring.audience, self.tail, end, capacity)
     }
 
     /// Makes the slot ours: what was in it is lost to readers that may miss messages.
@@ -269,13 +202,13 @@ impl<M: Memory> Sender<M> {
         self.ring.words.store(self.tail, full(self.tail), Release);
         self.tail = self.tail.wrapping_add(1);
         // ORDERING: Release pairs with the Acquire of whoever joins: it sees the words of all messages before the tail.
-        self.ring.tail.store(self.tail, Release);
+        self.ring.audience.tail.store(self.tail, Release);
     }
 
     /// Wakes the readers. Its fence stands between this run and the next look at who has joined.
     #[inline]
     fn announce(&self) {
-        self.ring.items.notify(u32::MAX);
+        self.ring.audience.items.notify(u32::MAX);
     }
 }
 
@@ -342,7 +275,7 @@ impl<M: Memory> Side for Sender<M> {
     }
 
     fn event(&self) -> &Event<M> {
-        &self.ring.space
+        &self.ring.audience.space
     }
 
     fn after_wait(&mut self, slept: bool) {

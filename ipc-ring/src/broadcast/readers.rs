@@ -1,12 +1,12 @@
 //! The readers: one that the producer waits for, and one that only loads.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use ipc_core::event::{Event, Wait};
 use ipc_core::memory::Memory;
 
-use super::algorithm::{Row, Shared, full, writing};
+use super::algorithm::{Shared, full, writing};
 use crate::pace::Pace;
 use crate::role::Role;
 use crate::side::{ReceiveSide, Refusal, Side, Whole};
@@ -24,6 +24,12 @@ fn ahead(word: u64, position: u64) -> i64 {
     (word.wrapping_sub(full(position)) as i64).wrapping_add(1) >> 1
 }
 
+/// The later one of two positions.
+#[inline]
+pub(crate) fn later(a: u64, b: u64) -> u64 {
+    if (a.wrapping_sub(b) as i64) > 0 { a } else { b }
+}
+
 /// Where a reader starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -39,7 +45,7 @@ pub enum Start {
 impl<M: Memory> Shared<M> {
     /// A reader that the producer does not wait for.
     pub fn watcher(&self, start: Start, latest: bool) -> Watcher<M> {
-        let tail = self.tail.load(Acquire);
+        let tail = self.audience.tail.load(Acquire);
         let position = match start {
             Start::Newest => tail,
             Start::Oldest | Start::Successor => self.oldest(tail),
@@ -52,38 +58,27 @@ impl<M: Memory> Shared<M> {
 
     /// A reader that the producer waits for. The caller has the role of the row at `index`.
     pub fn receiver(&self, index: usize, start: Start) -> Receiver<M> {
-        let row = self.rows[index].clone();
-        let later = |a: u64, b: u64| if (a.wrapping_sub(b) as i64) > 0 { a } else { b };
-        let capacity = self.capacity() as u64;
-        let tail = self.tail.load(Acquire);
-        // A head never goes back, since the producer remembers how far it may go. So it starts as low as it may have to.
+        let head = &self.audience.rows[index].head;
+        let tail = self.audience.tail.load(Acquire);
         let lowest = match start {
             Start::Newest => tail,
-            Start::Oldest => tail.wrapping_sub(capacity),
-            Start::Successor => match row.head.load(Acquire) {
+            Start::Oldest => tail.wrapping_sub(self.capacity() as u64),
+            Start::Successor => match head.load(Acquire) {
                 head if later(head, tail) == tail => head,
                 _ => tail,
             },
         };
-        row.head.store(lowest, Release);
-        row.active.store(1, Release);
-        // ORDERING: Release pairs with the Acquire in `Sender::room`: who sees that somebody has joined sees the row.
-        self.joined.add(1, AcqRel);
-        // ORDERING: pairs with the fence of `Sender::announce`: either the producer sees from its next run on that we
-        // have joined, or we see here that it has got as far as its current run.
-        self.items.memory().fence(SeqCst);
-        let tail = self.tail.load(Acquire);
-        // The current run may still write over what is before this.
-        let certain = tail.wrapping_add(self.run()).wrapping_sub(capacity);
-        let wanted = if start == Start::Newest { tail } else { lowest };
-        let position = later(wanted, later(certain, self.oldest(tail)));
-        let mut cursor = self.cursor(position);
-        if start == Start::Successor {
-            cursor.missed = position.wrapping_sub(lowest);
+        let mut receiver = Receiver {
+            cursor: self.cursor(lowest),
+            row: index,
+            membership: 0,
+        };
+        receiver.join();
+        if start != Start::Successor {
+            // What was there before we came is nothing to miss.
+            receiver.cursor.missed = 0;
         }
-        row.head.store(position, Release);
-        self.space.notify(1);
-        Receiver { cursor, row }
+        receiver
     }
 
     fn cursor(&self, position: u64) -> Cursor<M> {
@@ -144,7 +139,7 @@ impl<M: Memory> Cursor<M> {
             return self.lag(ahead as u64);
         }
         // ORDERING: Acquire pairs with the Release in `close`: what was pushed before is seen by the load of the word.
-        let closed = ring.closed.load(Acquire) != 0;
+        let closed = ring.audience.closed.load(Acquire) != 0;
         if closed && ring.words.load(self.position, Acquire) != full(self.position) {
             return Refusal::Closed;
         }
@@ -153,7 +148,7 @@ impl<M: Memory> Cursor<M> {
 
     /// Moves to the oldest message that is left; the producer is at least so far ahead of us.
     fn lag(&mut self, ahead: u64) -> Refusal {
-        let tail = self.ring.tail.load(Acquire);
+        let tail = self.ring.audience.tail.load(Acquire);
         let by_tail = tail.wrapping_sub(self.position);
         // The message in our slot has come after ours, so all up to a ring before it are gone. The tail may be a step
         // behind; it may also be rubbish.
@@ -193,7 +188,7 @@ impl<M: Memory> Cursor<M> {
     }
 
     fn len(&self) -> usize {
-        let tail = self.ring.tail.load(Acquire);
+        let tail = self.ring.audience.tail.load(Acquire);
         let behind = tail.wrapping_sub(self.position);
         if (behind as i64) < 0 {
             0
@@ -203,7 +198,7 @@ impl<M: Memory> Cursor<M> {
     }
 
     fn before_wait(&self, wait: Wait) {
-        let memory = self.ring.items.memory();
+        let memory = self.ring.audience.items.memory();
         self.pace.before_wait(memory, self.position, wait, BACK_OFF);
     }
 }
@@ -212,22 +207,56 @@ impl<M: Memory> Cursor<M> {
 #[derive(Debug)]
 pub struct Receiver<M> {
     cursor: Cursor<M>,
-    row: Row<M>,
+    row: usize,
+    /// What our row says as long as the producer heeds it.
+    membership: u64,
 }
 
 impl<M: Memory> Receiver<M> {
+    /// Joins at our position, or behind what may be written over before the producer notices. Messages in between are missed.
+    fn join(&mut self) {
+        let cursor = &mut self.cursor;
+        let ring = &cursor.ring;
+        let row = &ring.audience.rows[self.row];
+        // A head never goes back. So it starts as low as it may have to.
+        row.head.store(cursor.position, Release);
+        self.membership = ring.audience.join(self.row).0;
+        let tail = ring.audience.tail.load(Acquire);
+        // The current run may still write over what is before this.
+        let certain = tail
+            .wrapping_add(ring.run())
+            .wrapping_sub(ring.capacity() as u64);
+        let position = later(cursor.position, later(certain, ring.oldest(tail)));
+        row.head.store(position, Release);
+        ring.audience.space.notify(1);
+        let missed = position.wrapping_sub(cursor.position);
+        cursor.missed = cursor.missed.wrapping_add(missed);
+        cursor.position = position;
+    }
+
+    /// Whether the producer heeds us. If it has let us go, we join again where we are.
+    #[inline]
+    fn stay(&mut self) {
+        let audience = &self.cursor.ring.audience;
+        if !audience.is_member(self.row, self.membership) {
+            self.join();
+        }
+    }
+
     /// Tells the producer how far we are.
     #[inline]
     fn advance(&self) {
-        // ORDERING: Release pairs with the Acquire in `Shared::slowest`: the slots have been read.
-        self.row.head.store(self.cursor.position, Release);
-        self.cursor.ring.space.notify(1);
+        // ORDERING: Release pairs with the Acquire in `Audience::heeded`: the slots have been read.
+        let row = &self.cursor.ring.audience.rows[self.row];
+        row.head.store(self.cursor.position, Release);
+        self.cursor.ring.audience.space.notify(1);
     }
 }
 
 impl<M: Memory> ReceiveSide for Receiver<M> {
     #[inline]
     fn try_pop_one(&mut self, into: &mut [u8]) -> Result<(), Refusal> {
+        self.stay();
         self.cursor.take(into)?;
         self.advance();
         Ok(())
@@ -235,6 +264,7 @@ impl<M: Memory> ReceiveSide for Receiver<M> {
 
     #[inline]
     fn try_pop(&mut self, into: &mut [u8]) -> Result<usize, Refusal> {
+        self.stay();
         let count = self.cursor.take_many(into)?;
         self.advance();
         Ok(count)
@@ -254,7 +284,7 @@ impl<M: Memory> Watcher<M> {
     fn take_newest(&mut self, into: &mut [u8]) -> Result<(), Refusal> {
         let cursor = &mut self.cursor;
         for _ in 0..RETRIES {
-            let tail = cursor.ring.tail.load(Acquire);
+            let tail = cursor.ring.audience.tail.load(Acquire);
             let newest = tail.wrapping_sub(1);
             if (newest.wrapping_sub(cursor.position) as i64) < 0 {
                 break;
@@ -301,11 +331,11 @@ impl<M: Memory> Side for Receiver<M> {
     }
 
     fn event(&self) -> &Event<M> {
-        &self.cursor.ring.items
+        &self.cursor.ring.audience.items
     }
 
     fn peer(&self) -> Option<&Role<M>> {
-        Some(&self.cursor.ring.producer)
+        Some(&self.cursor.ring.audience.producer)
     }
 
     fn len(&self) -> usize {
@@ -322,8 +352,7 @@ impl<M: Memory> Side for Receiver<M> {
 
     /// The producer does not wait for us any more. The role goes with the handle.
     fn leave(&mut self) {
-        self.row.active.store(0, Release);
-        self.cursor.ring.space.notify(1);
+        self.cursor.ring.audience.leave(self.row);
     }
 }
 
@@ -335,11 +364,11 @@ impl<M: Memory> Side for Watcher<M> {
     }
 
     fn event(&self) -> &Event<M> {
-        &self.cursor.ring.items
+        &self.cursor.ring.audience.items
     }
 
     fn peer(&self) -> Option<&Role<M>> {
-        Some(&self.cursor.ring.producer)
+        Some(&self.cursor.ring.audience.producer)
     }
 
     fn len(&self) -> usize {
