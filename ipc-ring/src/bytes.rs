@@ -51,6 +51,7 @@ mod lane;
 mod place;
 mod producer;
 mod receiver;
+mod records;
 mod sender;
 
 use ipc_core::Mapped;
@@ -63,6 +64,7 @@ pub use lane::Shared;
 pub use place::Place;
 pub use producer::{Producer, Reservation};
 pub use receiver::Receiver;
+pub use records::{ReceiveRecords, SendRecords};
 pub use sender::Sender;
 
 use crate::claim::Claim;
@@ -91,7 +93,7 @@ pub const VERSION: u32 = 1;
 pub const DEFAULT_CAPACITY: usize = 1 << 20;
 
 /// The smallest and the largest arena, in bytes.
-const CAPACITIES: std::ops::RangeInclusive<usize> = 16..=1 << 32;
+pub(crate) const CAPACITIES: std::ops::RangeInclusive<usize> = 16..=1 << 32;
 
 /// Clears up after a dead participant in an object of lanes.
 pub(crate) fn recover(
@@ -103,6 +105,19 @@ pub(crate) fn recover(
     Ok(())
 }
 
+/// Refuses an arena of which there can be no ring.
+pub(crate) fn check_capacity(capacity: usize) -> Result<(), SegmentError> {
+    if capacity.is_power_of_two() && CAPACITIES.contains(&capacity) {
+        return Ok(());
+    }
+    let near = capacity
+        .clamp(*CAPACITIES.start(), *CAPACITIES.end())
+        .next_power_of_two();
+    Err(SegmentError::Object(format!(
+        "a ring of {capacity} bytes: its capacity must be a power of two from 16 to 2^32, such as {near}"
+    )))
+}
+
 /// What an object of lanes needs.
 pub(crate) fn spec(
     kind: Kind,
@@ -110,18 +125,11 @@ pub(crate) fn spec(
     lanes: usize,
     capacity: usize,
 ) -> Result<ObjectSpec, SegmentError> {
+    check_capacity(capacity)?;
     let refuse = |fault: &str| {
         let text = format!("a ring of {capacity} bytes: {fault}");
         Err(SegmentError::Object(text))
     };
-    if !capacity.is_power_of_two() || !CAPACITIES.contains(&capacity) {
-        let near = capacity
-            .clamp(*CAPACITIES.start(), *CAPACITIES.end())
-            .next_power_of_two();
-        return refuse(&format!(
-            "its capacity must be a power of two from 16 to 2^32, such as {near}"
-        ));
-    }
     if !(1..=MAX_LANES).contains(&lanes) {
         return refuse(&format!("it can have 1 to {MAX_LANES} lanes, not {lanes}"));
     }

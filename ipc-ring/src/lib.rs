@@ -7,6 +7,7 @@
 //! | [`spsc`] | one producer, one consumer, messages of one type | first in, first out |
 //! | [`mpmc`] | any number of producers and consumers, messages of one type, each taken by one consumer | first in, first out; one that comes back from a dead consumer goes first |
 //! | [`broadcast`] | one producer, any number of readers, messages of one type, each taken by every reader | first in, first out; a reader may choose to miss some |
+//! | [`broadcast_bytes`] | one producer, any number of readers, records of any length, each taken by every reader | first in, first out; a reader may choose to miss some |
 //! | [`bytes`] | one producer, one consumer, records of any length | first in, first out |
 //! | [`lanes`] | many producers, one consumer, records of any length | first in, first out for each producer |
 //! | [`channel`] | any number of producers, one consumer, values of any `serde` type | first in, first out for each producer |
@@ -33,6 +34,7 @@
 //! ```
 
 pub mod broadcast;
+pub mod broadcast_bytes;
 pub mod bytes;
 #[cfg(feature = "channel")]
 pub mod channel;

@@ -9,7 +9,7 @@ use ipc_core::segment::{Entry, ObjectView, Place, Segment, SegmentError, Segment
 
 use crate::ring::{ONLY, misfit};
 use crate::side::Whole;
-use crate::{broadcast, bytes, lanes, mpmc, spsc};
+use crate::{broadcast, broadcast_bytes, bytes, lanes, mpmc, spsc};
 
 /// A ring of any kind, open for reading only. Its messages may be of any type.
 ///
@@ -24,9 +24,12 @@ pub struct Observer {
 type Look = fn(&Area<ReadOnly>, &Entry) -> Result<Arc<dyn Whole + Send + Sync>, OutOfArea>;
 
 /// The kinds that can be looked at.
-const KINDS: [([u8; 8], Look); 6] = [
+const KINDS: [([u8; 8], Look); 7] = [
     (broadcast::KIND.tag, |area, entry| {
         Ok(Arc::new(broadcast::Shared::of(area, entry)?))
+    }),
+    (broadcast_bytes::KIND.tag, |area, entry| {
+        Ok(Arc::new(broadcast_bytes::Shared::of(area, entry)?))
     }),
     (bytes::CHANNEL.tag, lanes_of),
     (bytes::KIND.tag, lanes_of),

@@ -130,6 +130,7 @@ pub trait Ring: Sized {
 /// How every kind of this crate clears up after the dead.
 pub(crate) const KINDS: &[Kind] = &[
     crate::broadcast::KIND,
+    crate::broadcast_bytes::KIND,
     crate::bytes::CHANNEL,
     crate::bytes::KIND,
     crate::journal::KIND,

@@ -14,16 +14,17 @@ use ipc_core::event::Wait;
 
 use super::place::Place;
 use super::receiver::Receiver;
+use super::records::ReceiveRecords;
 use crate::claim::Claim;
 use crate::error::PopError;
 use crate::handle::{Handle, Stopped};
-use crate::side::{Refusal, Side, Whole};
+use crate::side::{Refusal, Whole as _};
 
 /// The end that records come out at. One at a time has the role; dropping it gives the role back without closing the
 /// ring.
 #[derive(Debug)]
-pub struct Consumer {
-    handle: Handle<Receiver<Mapped>>,
+pub struct Consumer<S: ReceiveRecords = Receiver<Mapped>> {
+    handle: Handle<S>,
 }
 
 /// Whether to wait, and how long.
@@ -33,8 +34,8 @@ enum Patience {
     Until(Option<Instant>),
 }
 
-impl Consumer {
-    pub(crate) fn new(side: Receiver<Mapped>, claim: Claim) -> Self {
+impl<S: ReceiveRecords<Memory = Mapped>> Consumer<S> {
+    pub(crate) fn new(side: S, claim: Claim) -> Self {
         Self {
             handle: Handle::new(side, claim),
         }
@@ -70,11 +71,14 @@ impl Consumer {
 
     #[inline]
     fn pop_within(&mut self, record: &mut Vec<u8>, patience: Patience) -> Result<usize, PopError> {
-        let place = self.next(patience)?;
-        record.resize(place.len, 0);
-        self.handle.side.read(&place, 0, record);
-        self.handle.side.commit(place);
-        Ok(place.len)
+        loop {
+            let place = self.next(patience)?;
+            record.resize(place.len, 0);
+            self.handle.side.read(&place, 0, record);
+            if self.finish(place, patience)? {
+                return Ok(place.len);
+            }
+        }
     }
 
     /// Takes the next record, waiting for one, into the first bytes of `buffer`. Tells its length.
@@ -109,16 +113,68 @@ impl Consumer {
         buffer: &mut [u8],
         patience: Patience,
     ) -> Result<usize, PopError> {
-        let place = self.next(patience)?;
-        let room = buffer.get_mut(..place.len);
-        let Some(room) = room else {
-            return Err(PopError::TooSmall { len: place.len });
-        };
-        self.handle.side.read(&place, 0, room);
-        self.handle.side.commit(place);
-        Ok(place.len)
+        loop {
+            let place = self.next(patience)?;
+            let room = buffer.get_mut(..place.len);
+            let Some(room) = room else {
+                return Err(PopError::TooSmall { len: place.len });
+            };
+            self.handle.side.read(&place, 0, room);
+            if self.finish(place, patience)? {
+                return Ok(place.len);
+            }
+        }
     }
 
+    /// The place of the next record.
+    #[inline]
+    fn next(&mut self, patience: Patience) -> Result<Place, PopError> {
+        let mut place = self.handle.attempt(S::try_next);
+        if let (true, Patience::Until(deadline)) = (Handle::<S>::should_wait(&place), patience) {
+            place = self.handle.wait_for(deadline, S::try_next);
+        }
+        place.map_err(Stopped::pop)
+    }
+
+    /// Takes the record that was copied. False if it was written over meanwhile, and the next one is to be waited for.
+    #[inline]
+    fn finish(&mut self, place: Place, patience: Patience) -> Result<bool, PopError> {
+        match (self.handle.attempt(|side| side.commit(place)), patience) {
+            (Ok(()), _) => Ok(true),
+            (Err(Stopped::Refused(Refusal::NotYet)), Patience::Until(None)) => Ok(false),
+            (Err(Stopped::Refused(Refusal::NotYet)), Patience::Until(Some(deadline)))
+                if Instant::now() < deadline =>
+            {
+                Ok(false)
+            }
+            (Err(Stopped::Refused(Refusal::NotYet)), Patience::Until(_)) => Err(PopError::TimedOut),
+            (Err(stopped), _) => Err(stopped.pop()),
+        }
+    }
+
+    /// How many records were in the ring when it was looked at. While others push, it may differ by the time you read
+    /// it.
+    pub fn len(&self) -> usize {
+        self.handle.side.len()
+    }
+
+    /// Whether nothing was in the ring when it was looked at.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of the arena, of each lane if there are several.
+    pub fn capacity(&self) -> usize {
+        self.handle.side.whole().capacity()
+    }
+
+    /// Closes the ring for good: producers are told [`PushError::Closed`](crate::PushError::Closed).
+    pub fn close(self) {
+        self.handle.close();
+    }
+}
+
+impl Consumer {
     /// The next record where it lies; waits for one.
     #[inline]
     pub fn read(&mut self) -> Result<Record<'_>, PopError> {
@@ -147,41 +203,6 @@ impl Consumer {
             seen: 0,
             redelivered,
         })
-    }
-
-    /// The place of the next record.
-    #[inline]
-    fn next(&mut self, patience: Patience) -> Result<Place, PopError> {
-        let place = self.handle.attempt(Receiver::try_next);
-        match (place, patience) {
-            (Ok(place), _) => Ok(place),
-            (Err(Stopped::Refused(Refusal::NotYet)), Patience::Until(deadline)) => self
-                .handle
-                .wait_for(deadline, Receiver::try_next)
-                .map_err(Stopped::pop),
-            (Err(stopped), _) => Err(stopped.pop()),
-        }
-    }
-
-    /// How many records were in the ring when it was looked at. While others push, it may differ by the time you read
-    /// it.
-    pub fn len(&self) -> usize {
-        self.handle.side.len()
-    }
-
-    /// Whether nothing was in the ring when it was looked at.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Bytes of the arena, of each lane if there are several.
-    pub fn capacity(&self) -> usize {
-        self.handle.side.whole().capacity()
-    }
-
-    /// Closes the ring for good: producers are told [`PushError::Closed`](crate::PushError::Closed).
-    pub fn close(self) {
-        self.handle.close();
     }
 }
 

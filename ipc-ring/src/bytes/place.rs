@@ -99,6 +99,20 @@ impl Place {
         skip << 32 | self.len as u64
     }
 
+    /// Copies bytes into the payload, from byte `at` on. They must lie within it.
+    #[inline]
+    pub(crate) fn write<M: Memory>(&self, arena: &Arena<M>, at: usize, bytes: &[u8]) {
+        assert!(at <= self.len && bytes.len() <= self.len - at);
+        arena.write(self.payload.wrapping_add(at as u64), bytes);
+    }
+
+    /// Copies bytes out of the payload, from byte `at` on. They must lie within it.
+    #[inline]
+    pub(crate) fn read_at<M: Memory>(&self, arena: &Arena<M>, at: usize, into: &mut [u8]) {
+        assert!(at <= self.len && into.len() <= self.len - at);
+        arena.read(self.payload.wrapping_add(at as u64), into);
+    }
+
     /// Bytes of the whole record.
     #[inline]
     fn extent(&self) -> u64 {

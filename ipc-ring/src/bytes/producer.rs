@@ -13,16 +13,17 @@ use ipc_core::Mapped;
 use ipc_core::event::Wait;
 
 use super::place::{Place, max_len};
+use super::records::SendRecords;
 use super::sender::Sender;
 use crate::claim::Claim;
 use crate::error::PushError;
-use crate::handle::{Handle, Stopped};
-use crate::side::{Refusal, Side};
+use crate::handle::Handle;
+use crate::side::{Refusal, Whole as _};
 
 /// The end that records go in at. One at a time has the role; dropping it gives the role back without closing the ring.
 #[derive(Debug)]
-pub struct Producer {
-    handle: Handle<Sender<Mapped>>,
+pub struct Producer<S: SendRecords = Sender<Mapped>> {
+    handle: Handle<S>,
 }
 
 /// Whether to wait, and how long.
@@ -32,8 +33,8 @@ enum Patience {
     Until(Option<Instant>),
 }
 
-impl Producer {
-    pub(crate) fn new(side: Sender<Mapped>, claim: Claim) -> Self {
+impl<S: SendRecords<Memory = Mapped>> Producer<S> {
+    pub(crate) fn new(side: S, claim: Claim) -> Self {
         Self {
             handle: Handle::new(side, claim),
         }
@@ -107,7 +108,7 @@ impl Producer {
         while done < records.len() {
             let rest = &records[done..];
             let mut pushed = self.handle.attempt(|side| side.try_push_batch(rest));
-            if Handle::<Sender<Mapped>>::should_wait(&pushed) {
+            if Handle::<S>::should_wait(&pushed) {
                 pushed = self.handle.wait_for(None, |side| side.try_push_batch(rest));
             }
             done += pushed.map_err(|stopped| stopped.push(done))?;
@@ -137,7 +138,7 @@ impl Producer {
 
     /// Room for a record of `len` bytes, to be written where it lies; waits for it.
     #[inline]
-    pub fn reserve(&mut self, len: usize) -> Result<Reservation<'_>, PushError<()>> {
+    pub fn reserve(&mut self, len: usize) -> Result<Reservation<'_, S>, PushError<()>> {
         self.reserve_within(len, Patience::Until(None))
     }
 
@@ -147,13 +148,13 @@ impl Producer {
         &mut self,
         len: usize,
         deadline: Instant,
-    ) -> Result<Reservation<'_>, PushError<()>> {
+    ) -> Result<Reservation<'_, S>, PushError<()>> {
         self.reserve_within(len, Patience::Until(Some(deadline)))
     }
 
     /// Room for a record of `len` bytes, to be written where it lies, if there is. Never waits.
     #[inline]
-    pub fn try_reserve(&mut self, len: usize) -> Result<Reservation<'_>, PushError<()>> {
+    pub fn try_reserve(&mut self, len: usize) -> Result<Reservation<'_, S>, PushError<()>> {
         self.reserve_within(len, Patience::None)
     }
 
@@ -162,7 +163,7 @@ impl Producer {
         &mut self,
         len: usize,
         patience: Patience,
-    ) -> Result<Reservation<'_>, PushError<()>> {
+    ) -> Result<Reservation<'_, S>, PushError<()>> {
         let place = self.place(len, patience)?;
         Ok(Reservation {
             producer: self,
@@ -176,14 +177,13 @@ impl Producer {
     fn place(&mut self, len: usize, patience: Patience) -> Result<Place, PushError<()>> {
         self.check(len)?;
         let place = self.handle.attempt(|side| side.try_reserve(len));
-        match (place, patience) {
-            (Ok(place), _) => Ok(place),
-            (Err(Stopped::Refused(Refusal::NotYet)), Patience::Until(deadline)) => self
-                .handle
-                .wait_for(deadline, |side| side.try_reserve(len))
-                .map_err(|stopped| stopped.push(())),
-            (Err(stopped), _) => Err(stopped.push(())),
-        }
+        let place = match patience {
+            Patience::Until(deadline) if Handle::<S>::should_wait(&place) => {
+                self.handle.wait_for(deadline, |side| side.try_reserve(len))
+            }
+            _ => place,
+        };
+        place.map_err(|stopped| stopped.push(()))
     }
 
     #[inline]
@@ -232,13 +232,13 @@ impl Producer {
 /// What is not written keeps the bytes of earlier records. As an [`io::Write`] it is written front to back, up to its end.
 #[derive(Debug)]
 #[must_use = "a reservation that is dropped publishes nothing"]
-pub struct Reservation<'a> {
-    producer: &'a mut Producer,
+pub struct Reservation<'a, S: SendRecords = Sender<Mapped>> {
+    producer: &'a mut Producer<S>,
     place: Place,
     written: usize,
 }
 
-impl Reservation<'_> {
+impl<S: SendRecords<Memory = Mapped>> Reservation<'_, S> {
     /// Bytes of the record.
     pub fn len(&self) -> usize {
         self.place.len
@@ -307,7 +307,7 @@ impl Reservation<'_> {
         let mut place = self.place;
         place.len = len;
         let committed = self.producer.handle.attempt(|side| {
-            if side.is_closed() {
+            if side.whole().is_closed() {
                 return Err(Refusal::Closed);
             }
             side.commit(place);
@@ -317,7 +317,7 @@ impl Reservation<'_> {
     }
 }
 
-impl Write for Reservation<'_> {
+impl<S: SendRecords<Memory = Mapped>> Write for Reservation<'_, S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let len = bytes.len().min(self.place.len - self.written);
         self.write_at(self.written, &bytes[..len]);

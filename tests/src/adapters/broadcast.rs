@@ -16,6 +16,7 @@ pub(super) const BROADCAST: Kind = Kind {
     keeps: false,
     lends: false,
     marks_redelivery: false,
+    exact: true,
     create: |place, capacity| boxed(broadcast::Ring::options().capacity(capacity).create(place)),
     open: |place| boxed(broadcast::Ring::open(place)),
     start_at: Some(|segment, position| {

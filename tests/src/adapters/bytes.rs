@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
+use ipc_core::Mapped;
 use ipc_core::event::Wait;
 use ipc_core::segment::{Place, Segment, SegmentError};
 use ipc_ring::{ONLY, PopError, PushError, Ring as _, bytes, lanes};
@@ -10,7 +11,7 @@ use ipc_ring::{ONLY, PopError, PushError, Ring as _, bytes, lanes};
 use super::{Consumer, Kind, Message, Producer, Ring, message};
 
 /// Bytes that a record takes, with its header.
-const EXTENT: usize = 64;
+pub(super) const EXTENT: usize = 64;
 
 /// Where `docs/layout.md` draws the first lane, and its arena.
 const LANE: usize = 256;
@@ -23,6 +24,7 @@ pub(super) const BYTES: Kind = Kind {
     keeps: true,
     lends: true,
     marks_redelivery: true,
+    exact: true,
     create: |place, capacity| {
         let options = bytes::Ring::options().capacity(arena(capacity));
         boxed(options.create(place))
@@ -47,7 +49,7 @@ fn boxed<R: Ring + 'static>(ring: Result<R, SegmentError>) -> Result<Box<dyn Rin
 }
 
 /// Bytes for so many messages; where there can be no such ring, a number that is refused.
-fn arena(messages: usize) -> usize {
+pub(super) fn arena(messages: usize) -> usize {
     messages
         .checked_mul(EXTENT)
         .filter(|_| messages.is_power_of_two())
@@ -67,12 +69,12 @@ fn start_at(segment: &Segment, position: u64) {
 }
 
 /// How long a record is: as long as it may be where there is room for one only.
-fn len(capacity: usize) -> usize {
+pub(super) fn len(capacity: usize) -> usize {
     (EXTENT - 8).min(capacity / 2)
 }
 
 /// The words of the message, cut off or filled with more of their kind.
-fn record(number: u64, len: usize) -> Vec<u8> {
+pub(super) fn record(number: u64, len: usize) -> Vec<u8> {
     let words: Message = message(number);
     words
         .iter()
@@ -82,13 +84,28 @@ fn record(number: u64, len: usize) -> Vec<u8> {
         .collect()
 }
 
-fn number(received: &[u8], len: usize) -> u64 {
+pub(super) fn number(received: &[u8], len: usize) -> u64 {
     if super::rubbish_is_expected() {
         return 0;
     }
     let number = u64::from_ne_bytes(received[..8].try_into().unwrap());
     assert_eq!(received, record(number, len), "a torn message");
     number
+}
+
+/// Pushes as many of the numbers as there is room for, where a kind knows no batches.
+pub(super) fn one_by_one(
+    numbers: &[u64],
+    mut push: impl FnMut(u64) -> Result<(), PushError<()>>,
+) -> Result<usize, PushError<()>> {
+    for (done, number) in numbers.iter().enumerate() {
+        match push(*number) {
+            Ok(()) => {}
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => return Ok(done),
+        }
+    }
+    Ok(numbers.len())
 }
 
 /// The kinds differ only in their names.
@@ -129,7 +146,7 @@ macro_rules! ring {
 ring!(bytes);
 ring!(lanes);
 
-impl Producer for bytes::Producer {
+impl<S: bytes::SendRecords<Memory = Mapped>> Producer for bytes::Producer<S> {
     fn set_wait(&mut self, wait: Wait) {
         self.set_wait(wait);
     }

@@ -4,7 +4,9 @@
 //! the number, so that a torn message is seen.
 
 mod broadcast;
+mod broadcast_bytes;
 mod bytes;
+mod channel;
 mod typed;
 
 use std::cell::Cell;
@@ -65,6 +67,8 @@ pub struct Kind {
     pub lends: bool,
     /// Whether a message says that it had been taken before. One with a single consumer at a time need not.
     pub marks_redelivery: bool,
+    /// Whether it takes exactly as many messages as its capacity says. Otherwise a place may be larger than a message.
+    pub exact: bool,
     /// Creates one of so many messages.
     pub create: fn(Place, usize) -> Result<Box<dyn Ring>, SegmentError>,
     /// Opens one that exists.
@@ -79,8 +83,10 @@ pub const KINDS: &[Kind] = &[
     typed::SPSC,
     typed::MPMC,
     broadcast::BROADCAST,
+    broadcast_bytes::BROADCAST_BYTES,
     bytes::BYTES,
     bytes::LANES,
+    channel::CHANNEL,
 ];
 
 /// A ring that is open.

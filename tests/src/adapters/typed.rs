@@ -18,6 +18,7 @@ pub(super) const SPSC: Kind = Kind {
     keeps: true,
     lends: true,
     marks_redelivery: false,
+    exact: true,
     create: |place, capacity| boxed(spsc::Ring::options().capacity(capacity).create(place)),
     open: |place| boxed(spsc::Ring::open(place)),
     start_at: Some(|segment, position| {
@@ -35,6 +36,7 @@ pub(super) const MPMC: Kind = Kind {
     keeps: true,
     lends: true,
     marks_redelivery: true,
+    exact: true,
     create: |place, capacity| boxed(mpmc::Ring::options().capacity(capacity).create(place)),
     open: |place| boxed(mpmc::Ring::open(place)),
     start_at: Some(|segment, position| {
