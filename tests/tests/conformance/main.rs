@@ -3,5 +3,7 @@
 mod backing;
 mod deaths;
 mod hostile;
+mod loans;
 mod model;
 mod processes;
+mod restart;
