@@ -90,6 +90,21 @@ fn spsc() {
     prove("spsc/");
 }
 
+/// Catches a message that is torn, out of order or missed without being counted, one that a lossless reader misses, a
+/// producer that waits for the dead, and a successor that goes on elsewhere.
+#[test]
+fn broadcast() {
+    prove("broadcast/");
+}
+
+/// Catches a record that is lost, torn, doubled or out of the order of its lane, a position stored by somebody without
+/// the role, and a side that sleeps for ever.
+#[test]
+fn bytes_and_lanes() {
+    prove("bytes/");
+    prove("lanes/");
+}
+
 /// Catches a lock that two hold, one that is free while everybody who wants it sleeps, and a death that is not told.
 #[test]
 fn locks() {

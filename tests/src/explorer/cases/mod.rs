@@ -1,6 +1,8 @@
 //! The cases: what is explored of the library, each with its bounds.
 
+pub mod broadcast;
 pub mod event;
+pub mod lanes;
 pub mod mpmc;
 pub mod participant;
 pub mod spsc;
@@ -47,6 +49,8 @@ pub fn all() -> Vec<Entry> {
     let mut all = event::entries();
     all.extend(participant::entries());
     all.extend(spsc::entries());
+    all.extend(broadcast::entries());
+    all.extend(lanes::entries());
     all.extend(mpmc::entries());
     all.extend(sync::entries());
     all
