@@ -320,7 +320,7 @@ mod tests {
         for line in table.render(&narrow).lines() {
             assert!(length(line) <= 24, "{line:?}");
         }
-        assert!(table.render(&narrow).contains("a-name-th…"));
+        assert!(table.render(&narrow).contains("a-name-t…"));
     }
 
     // Would catch text of strangers that moves the cursor or turns the line round.
