@@ -50,7 +50,7 @@ use crate::side::Whole;
 pub const KIND: Kind = bytes::CHANNEL;
 
 /// The version of what `docs/layout.md` draws for this kind.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = bytes::VERSION;
 
 /// The room that a value is first tried in.
 const GUESS: usize = 256;

@@ -11,7 +11,7 @@ use ipc_core::segment::Entry;
 use super::LOSSLESS;
 use crate::pace::Pace;
 use crate::role::{Holder, Role};
-use crate::side::{Refusal, SendSide, Side, Whole};
+use crate::side::{End, Refusal, SendSide, Side, Whole};
 use crate::slot;
 
 /// Offsets in the object and in a row. Each line of 128 bytes has one writer, or is hardly ever written.
@@ -104,9 +104,8 @@ impl<M: Memory> Shared<M> {
 
     /// The ring that the directory says is in `area`, for whoever does not know its messages.
     pub(crate) fn of(area: &Area<M>, entry: &Entry) -> Result<Self, OutOfArea> {
-        let [capacity, stride] = entry.parameters;
-        let (size, align) = slot::of_stride(stride as usize);
-        Self::new(area, capacity as usize, size, align)
+        let (size, align) = slot::of_entry(entry);
+        Self::new(area, entry.parameters[0] as usize, size, align)
     }
 
     /// Bytes that a ring takes; `None` if they cannot be counted.
@@ -205,6 +204,14 @@ impl<M: Memory> Whole for Shared<M> {
         self.producer.recover(dead);
         self.items.notify(u32::MAX);
         self.space.notify(1);
+    }
+
+    fn moved(&self, end: End, _place: usize, counted: u64) -> (u64, u64) {
+        let messages = match end {
+            End::Producer => self.tail.load(Relaxed),
+            End::Consumer => counted,
+        };
+        (messages, messages.wrapping_mul(self.payload.width() as u64))
     }
 }
 
@@ -339,6 +346,10 @@ impl<M: Memory> Side for Sender<M> {
 
     fn whole(&self) -> &impl Whole {
         &self.ring
+    }
+
+    fn end(&self) -> End {
+        End::Producer
     }
 
     fn event(&self) -> &Event<M> {

@@ -1,7 +1,9 @@
 //! What every kind of ring promises, asked of all of them through one adapter each.
 
 mod backing;
+mod counters;
 mod deaths;
 mod hostile;
 mod model;
+mod observers;
 mod processes;
