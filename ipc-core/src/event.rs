@@ -62,7 +62,6 @@ mod ready;
 mod wait;
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::compiler_fence;
 use std::time::Duration;
 
 pub use ready::{PATIENCE, Readiness, Slot};
@@ -127,7 +126,7 @@ impl<M: Memory> Event<M> {
     pub fn notify_by(&self, count: impl FnOnce() -> u32) {
         // ORDERING: keeps the load below behind the publication in the machine code. Stands against `stop_streaming`,
         // which supplies the rest of the fence.
-        compiler_fence(SeqCst);
+        self.word.memory().fence_if_asked();
         // ORDERING: Relaxed; the file's head argues for it, under "Streaming".
         if self.registered && self.word.load(Relaxed) & STREAMING != 0 {
             return;

@@ -12,6 +12,9 @@
 //! | [`Words`] | a 64-bit word in each of such slots | the states of slots |
 //! | [`Arena`] | a power of two of bytes | records of any length; any position is masked to an index |
 //!
+//! Under loom the atomic accesses of views tell [`Memory`] from where they are called, so that a model can forget one
+//! ordering of the source at a time.
+//!
 //! # Safety
 //!
 //! The one invariant of this file: a view holds an offset that was checked, when the view was made, to lie with its
@@ -119,6 +122,13 @@ pub unsafe trait Memory: Clone {
     /// Makes every running thread of every registered participant pass a full fence (`membarrier`). False if the
     /// machine cannot.
     fn fence_everyone(&self) -> bool;
+
+    /// The other half of [`fence_everyone`](Self::fence_everyone): a full fence against whoever calls that, and against
+    /// nobody else. It costs no instruction. A model of weak memory needs to see it.
+    #[inline]
+    fn fence_if_asked(&self) {
+        std::sync::atomic::compiler_fence(Ordering::SeqCst);
+    }
 
     /// Whether this process is registered for [`fence_everyone`](Self::fence_everyone).
     fn takes_part_in_fences(&self) -> bool;
@@ -386,6 +396,7 @@ pub struct Word32<M> {
 impl<M: Memory> Word32<M> {
     /// Loads.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn load(&self, order: Ordering) -> u32 {
         // SAFETY: checked when the view was made.
         unsafe { self.memory.load32(self.at, order) }
@@ -393,6 +404,7 @@ impl<M: Memory> Word32<M> {
 
     /// Stores.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn store(&self, value: u32, order: Ordering) {
         // SAFETY: checked when the view was made.
         unsafe { self.memory.store32(self.at, value, order) }
@@ -400,6 +412,7 @@ impl<M: Memory> Word32<M> {
 
     /// Replaces `old` by `new`; on failure gives what was there. A failure orders nothing.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn exchange(&self, old: u32, new: u32, order: Ordering) -> Result<u32, u32> {
         // SAFETY: checked when the view was made.
         unsafe { self.memory.exchange32(self.at, old, new, order) }
@@ -448,6 +461,7 @@ pub struct Word64<M> {
 impl<M: Memory> Word64<M> {
     /// Loads.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn load(&self, order: Ordering) -> u64 {
         // SAFETY: checked when the view was made.
         unsafe { self.memory.load64(self.at, order) }
@@ -455,6 +469,7 @@ impl<M: Memory> Word64<M> {
 
     /// Stores.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn store(&self, value: u64, order: Ordering) {
         // SAFETY: checked when the view was made.
         unsafe { self.memory.store64(self.at, value, order) }
@@ -462,6 +477,7 @@ impl<M: Memory> Word64<M> {
 
     /// Replaces `old` by `new`; on failure gives what was there. A failure orders nothing.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn exchange(&self, old: u64, new: u64, order: Ordering) -> Result<u64, u64> {
         // SAFETY: checked when the view was made.
         unsafe { self.memory.exchange64(self.at, old, new, order) }
@@ -469,6 +485,7 @@ impl<M: Memory> Word64<M> {
 
     /// Adds, wrapping, and gives what was there.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn add(&self, value: u64, order: Ordering) -> u64 {
         // SAFETY: checked when the view was made.
         unsafe { self.memory.add64(self.at, value, order) }
@@ -667,6 +684,7 @@ pub struct Words<M> {
 impl<M: Memory> Words<M> {
     /// Loads the word of the slot of `position`.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn load(&self, position: u64, order: Ordering) -> u64 {
         // SAFETY: checked when the view was made; the position is masked to a slot.
         unsafe { self.memory.load64(self.place(position), order) }
@@ -674,6 +692,7 @@ impl<M: Memory> Words<M> {
 
     /// Stores to the word of the slot of `position`.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn store(&self, position: u64, value: u64, order: Ordering) {
         // SAFETY: as in `load`.
         unsafe { self.memory.store64(self.place(position), value, order) }
@@ -681,6 +700,7 @@ impl<M: Memory> Words<M> {
 
     /// Replaces `old` by `new`; on failure gives what was there. A failure orders nothing.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn exchange(&self, position: u64, old: u64, new: u64, order: Ordering) -> Result<u64, u64> {
         // SAFETY: as in `load`.
         unsafe {
