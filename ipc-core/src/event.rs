@@ -169,6 +169,7 @@ impl<M: Memory> Event<M> {
 
     /// S1 and S2: announces a sleep. Look again after it, then [`sleep`](Self::sleep).
     pub fn prepare(&self) -> Prepared {
+        // ORDERING: Acquire, here and below, pairs with the Release in `wake`: who finds a stamp sees what was published.
         let mut word = self.word.load(Acquire);
         if word & STREAMING != 0 {
             word = self.stop_streaming();
@@ -178,12 +179,13 @@ impl<M: Memory> Event<M> {
             if announced == word {
                 break word;
             }
+            // ORDERING: as above; the Release in `wake`.
             match self.word.exchange(word, announced, Acquire) {
                 Ok(_) => break announced,
                 Err(found) => word = found,
             }
         };
-        // ORDERING: pairs with the fence in `notify` (S2 with P2).
+        // ORDERING: pairs with the fence in `notify_by` (S2 with P2).
         self.word.memory().fence(SeqCst);
         Prepared(announced)
     }

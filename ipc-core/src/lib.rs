@@ -6,7 +6,13 @@
 //! |---|---|
 //! | pass messages from process to process | the crate `ipc-ring` |
 //! | share a struct of counters and flags | [`region::Region`] |
-//! | share a value under a lock, or only the newest value | [`sync::Mutex`], [`sync::Latest`] |
+//! | share a value that one at a time may change, or many read | [`sync::Mutex`], [`sync::RwLock`] |
+//! | share only the newest value, and never keep its writer waiting | [`sync::Latest`] |
+//! | let so many processes at a time do something | [`sync::Semaphore`] |
+//! | go on when all have come | [`sync::Barrier`] |
+//! | have something done by one process, once | [`sync::Once`] |
+//! | count, or number things | [`sync::Sequence`] |
+//! | sleep until something has happened | [`event`] |
 //! | draw ids that never repeat | [`ids`] |
 //! | keep several such objects under one name | [`segment::SegmentOptions`] |
 //! | map a file, or plain memory, myself | [`Mapping`] |

@@ -180,6 +180,7 @@ impl Helper {
     /// The helper of this process.
     fn get() -> io::Result<&'static Self> {
         static HELPER: AtomicPtr<Helper> = AtomicPtr::new(std::ptr::null_mut());
+        // ORDERING: Acquire pairs with the Release in the exchange of `get`: the helper is complete.
         let found = HELPER.load(Acquire);
         if let Some(helper) = Self::at(found).filter(|helper| helper.process.is_here()) {
             return Ok(helper);
@@ -191,11 +192,16 @@ impl Helper {
             armed: Mutex::default(),
         }));
         let new: *mut Self = new;
+        // ORDERING: AcqRel and Acquire pair with each other and with the Acquire above, in `get`.
         match HELPER.compare_exchange(found, new, AcqRel, Acquire) {
             Ok(_) => {
                 let helper = Self::at(new).expect("not null");
                 let thread = std::thread::Builder::new().name("ipc-ready".into());
-                thread.spawn(|| helper.run())?;
+                if let Err(error) = thread.spawn(|| helper.run()) {
+                    // The next one tries again.
+                    HELPER.store(std::ptr::null_mut(), Relaxed);
+                    return Err(error);
+                }
                 Ok(helper)
             }
             // Another thread was first; ours is lost, once.
@@ -214,12 +220,14 @@ impl Helper {
 
     /// Makes the thread look at what is armed.
     fn look(&self) {
+        // ORDERING: the Release in AcqRel pairs with the Acquire in `run`, though the mutex says it all.
         self.news.fetch_add(1, AcqRel);
         sys::futex::wake(&self.news, 1);
     }
 
     fn run(&self) {
         loop {
+            // ORDERING: Acquire pairs with the AcqRel in `look`: what is armed before the change is seen below.
             let news = self.news.load(Acquire);
             let (waiting, left) = self.fire_due();
             let words = waiting

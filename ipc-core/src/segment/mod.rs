@@ -25,10 +25,11 @@ mod remove;
 mod state;
 mod trust;
 mod view;
+mod whole;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use create::SegmentOptions;
 pub use directory::{Entry, Kind, MAX_NAME, OBJECT_ALIGN, ObjectSpec};
@@ -37,12 +38,13 @@ pub use header::{FORMAT_MINOR, FORMAT_VERSION, HEADER_LEN, HEADER_PAGE, Header, 
 pub use open::parse;
 pub use place::{Place, default_directory};
 pub use view::{ObjectView, SegmentView};
+pub(crate) use whole::Parts;
 
 use crate::mapped::Mapped;
 use crate::memory::Area;
-use crate::participant::{Life, ParticipantId, Participants};
+use crate::participant::{Life, ParticipantId};
 use crate::segment::header::Access;
-use crate::segment::state::State;
+use crate::segment::whole::Whole;
 
 /// An open segment. Clones share it; the last one lets go.
 #[derive(Clone, Debug)]
@@ -52,50 +54,10 @@ pub struct Segment {
 
 #[derive(Debug)]
 struct Inner {
-    mapped: Mapped,
-    parts: Parts,
-    participants: Participants<Mapped>,
-    state: State<Mapped>,
+    whole: Whole<Mapped>,
     /// Our row, once we have joined.
     joined: Mutex<Option<ParticipantId>>,
     kinds: Mutex<Vec<Kind>>,
-}
-
-/// What is known of an open segment beside its memory.
-#[derive(Debug)]
-pub(crate) struct Parts {
-    /// Of the memory, or, where that has no descriptor, of the file of lock bytes.
-    pub(crate) file: OwnedFd,
-    pub(crate) path: Option<PathBuf>,
-    pub(crate) header: Header,
-    pub(crate) entries: Vec<Entry>,
-    /// What the user should know, and could do without.
-    pub(crate) warnings: Vec<String>,
-}
-
-impl Parts {
-    /// The place of the participant table.
-    fn table(&self) -> (usize, usize) {
-        (
-            self.header.participants_offset as usize,
-            self.header.participants as usize * crate::participant::ROW,
-        )
-    }
-
-    /// The entry of that name.
-    fn entry(&self, name: &str) -> Result<&Entry, SegmentError> {
-        self.entries
-            .iter()
-            .find(|entry| entry.name == name)
-            .ok_or_else(|| SegmentError::NoObject {
-                name: name.to_owned(),
-                names: self
-                    .entries
-                    .iter()
-                    .map(|entry| entry.name.clone())
-                    .collect(),
-            })
-    }
 }
 
 /// One object of an open segment.
@@ -148,52 +110,39 @@ impl Segment {
     }
 
     pub(crate) fn assemble(mapped: Mapped, parts: Parts) -> Result<Self, SegmentError> {
-        let damaged = |_| SegmentError::damaged("its participant table lies outside the segment");
-        let (at, len) = parts.table();
-        let participants = Area::new(mapped.clone(), at, len)
-            .and_then(Participants::new)
-            .map_err(damaged)?;
-        let state = State::new(&mapped).map_err(damaged)?;
         let kinds = [&crate::region::KINDS[..], crate::sync::KINDS].concat();
-        let (joined, kinds) = (Mutex::default(), Mutex::new(kinds));
         Ok(Self {
             inner: Arc::new(Inner {
-                mapped,
-                parts,
-                participants,
-                state,
-                joined,
-                kinds,
+                whole: Whole::new(mapped, parts)?,
+                joined: Mutex::default(),
+                kinds: Mutex::new(kinds),
             }),
         })
     }
 
     /// What the header says.
     pub fn header(&self) -> &Header {
-        &self.inner.parts.header
+        &self.inner.whole.parts.header
     }
 
     /// The objects in the segment.
     pub fn entries(&self) -> &[Entry] {
-        &self.inner.parts.entries
+        &self.inner.whole.parts.entries
     }
 
     /// The file, if the segment has a name in a file system.
     pub fn path(&self) -> Option<&Path> {
-        self.inner.parts.path.as_deref()
+        self.inner.whole.parts.path.as_deref()
     }
 
     /// What the user should know and could do without: an odd file system, huge pages that could not be had.
     pub fn warnings(&self) -> &[String] {
-        &self.inner.parts.warnings
+        &self.inner.whole.parts.warnings
     }
 
     /// The object of that name.
     pub fn object(&self, name: &str) -> Result<Object, SegmentError> {
-        let entry = self.inner.parts.entry(name)?.clone();
-        let damaged = |_| SegmentError::damaged("an object lies outside the segment");
-        let (at, len) = (entry.offset as usize, entry.len as usize);
-        let area = Area::new(self.inner.mapped.clone(), at, len).map_err(damaged)?;
+        let (entry, area) = self.inner.whole.object(name)?;
         Ok(Object {
             segment: self.clone(),
             entry,
@@ -204,7 +153,7 @@ impl Segment {
     /// Whether the calling process is the one that opened the segment, and not a forked child of it.
     #[inline]
     pub fn is_here(&self) -> bool {
-        self.inner.mapped.is_here()
+        self.inner.whole.memory.is_here()
     }
 
     /// Whether all is well with the segment; to be asked when something takes unexpectedly long, for one. Makes a system
@@ -215,16 +164,11 @@ impl Segment {
     /// [`SegmentError::Forked`], [`SegmentError::CutShort`], [`SegmentError::SyncFailed`] or [`SegmentError::Replaced`], in this
     /// order. All of them are for good.
     pub fn check(&self) -> Result<(), SegmentError> {
-        let Inner {
-            mapped,
-            parts,
-            state,
-            ..
-        } = &*self.inner;
         if !self.is_here() {
             return Err(SegmentError::Forked);
         }
-        state.check(mapped.mapping(), parts)
+        let whole = &self.inner.whole;
+        whole.state.check(whole.memory.mapping(), &whole.parts)
     }
 
     /// Writes the segment back to its file and waits. When this returns `Ok`, all that was stored before survives a power
@@ -235,7 +179,7 @@ impl Segment {
     /// [`SegmentError::SyncFailed`], now and at every later call of every process: the system forgets which bytes could
     /// not be written, so that a later success would prove nothing.
     pub fn sync(&self) -> Result<(), SegmentError> {
-        self.sync_range(0, self.inner.parts.header.total_len as usize)
+        self.sync_range(0, self.inner.whole.parts.header.total_len as usize)
     }
 
     /// Waits until the name of the segment is on the disk, as whoever gave it has done unless he was killed just then. A
@@ -258,7 +202,8 @@ impl Segment {
         if !self.is_here() {
             return Err(SegmentError::Forked);
         }
-        self.inner.state.sync(self.inner.mapped.mapping(), at, len)
+        let whole = &self.inner.whole;
+        whole.state.sync(whole.memory.mapping(), at, len)
     }
 
     /// The segment for the calling process, a forked child of the one that opened it. Handles inherited from the parent
@@ -268,14 +213,14 @@ impl Segment {
     ///
     /// What the system says when a descriptor is opened.
     pub fn rejoin(&self) -> Result<Self, SegmentError> {
-        let parts = &self.inner.parts;
+        let Whole { memory, parts, .. } = &self.inner.whole;
         let failed = |error| SegmentError::Io {
             what: "open the inherited segment anew".into(),
             error,
         };
         let file = parts.file.try_clone().map_err(failed)?;
         let locks = place::reopen(&file, Access::ReadWrite).map_err(failed)?;
-        let mapped = self.inner.mapped.attach_anew(locks.into());
+        let mapped = memory.attach_anew(locks.into());
         let parts = Parts {
             file,
             path: parts.path.clone(),
@@ -284,28 +229,23 @@ impl Segment {
             warnings: parts.warnings.clone(),
         };
         let anew = Self::assemble(mapped, parts)?;
-        anew.learn(
-            &self
-                .inner
-                .kinds
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        anew.learn(&self.kinds());
         Ok(anew)
     }
 
     /// Tells the segment how kinds of objects clear up after the dead. Known tags are left alone.
     pub fn learn(&self, kinds: &[Kind]) {
-        let mut known = self
-            .inner
-            .kinds
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.kinds();
         for kind in kinds {
             if Kind::find(&known, kind.tag).is_none() {
                 known.push(*kind);
             }
         }
+    }
+
+    fn kinds(&self) -> MutexGuard<'_, Vec<Kind>> {
+        let kinds = self.inner.kinds.lock();
+        kinds.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Our participant number. Joins on the first call; the row is held until the last clone is dropped.
@@ -321,19 +261,23 @@ impl Segment {
         if let Some(id) = *joined {
             return Ok(id);
         }
-        let id = self.inner.participants.join(|dead| self.resolve(dead))?;
+        let id = self
+            .inner
+            .whole
+            .participants
+            .join(|dead| self.resolve(dead))?;
         *joined = Some(id);
         Ok(id)
     }
 
     /// The numbers that participants can have here.
     pub fn participants(&self) -> impl Iterator<Item = ParticipantId> + use<> {
-        self.inner.participants.ids()
+        self.inner.whole.participants.ids()
     }
 
     /// What is known of a participant.
     pub fn life(&self, id: ParticipantId) -> Life {
-        self.inner.participants.life(id)
+        self.inner.whole.participants.life(id)
     }
 
     /// Clears up after `id` if it is proven dead: every claim that names it, in every object. True if it was, and is
@@ -342,6 +286,7 @@ impl Segment {
         self.is_here()
             && self
                 .inner
+                .whole
                 .participants
                 .recover(id, |dead| self.resolve(dead))
     }
@@ -349,19 +294,10 @@ impl Segment {
     /// Resolves the claims of a dead participant in all objects. False if there are kinds that nobody here knows: then
     /// its row stays taken until somebody comes who does.
     fn resolve(&self, dead: ParticipantId) -> bool {
-        let kinds = self
-            .inner
-            .kinds
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let kinds = self.kinds().clone();
         let mut complete = true;
-        for entry in &self.inner.parts.entries {
-            let area = Area::new(
-                self.inner.mapped.clone(),
-                entry.offset as usize,
-                entry.len as usize,
-            );
+        for entry in &self.inner.whole.parts.entries {
+            let area = self.inner.whole.area(entry);
             complete &= match (Kind::find(&kinds, entry.kind), area) {
                 (Some(kind), Ok(area)) => (kind.recover)(&area, entry, dead).is_ok(),
                 _ => false,
@@ -374,7 +310,7 @@ impl Segment {
 impl AsFd for Segment {
     /// The descriptor of the memory, to be passed to other processes. Of anonymous memory, that of its lock bytes.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inner.parts.file.as_fd()
+        self.inner.whole.parts.file.as_fd()
     }
 }
 
@@ -385,10 +321,10 @@ impl Drop for Inner {
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if self.mapped.is_here() {
+        if self.whole.memory.is_here() {
             joined
                 .into_iter()
-                .for_each(|id| self.participants.leave(id));
+                .for_each(|id| self.whole.participants.leave(id));
         }
     }
 }

@@ -211,6 +211,20 @@ pub enum LatestError {
 }
 
 /// A register of the newest `T`.
+///
+/// ```
+/// use ipc_core::segment::Place;
+/// use ipc_core::sync::{Attach, Latest};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let position = Latest::<[f64; 3]>::create(Place::Anonymous, ())?;
+/// assert_eq!(position.get()?, None);
+/// let version = position.set(&[1.0, 2.0, 3.0])?;
+/// assert_eq!(position.get()?, Some([1.0, 2.0, 3.0]));
+/// // Whoever has seen this version waits for the next by `position.wait(version)`.
+/// assert_eq!(position.version(), version);
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Latest<T> {
     base: Base,

@@ -39,6 +39,26 @@ fn recover(area: &Area<Mapped>, _: &Entry, dead: ParticipantId) -> Result<(), Ou
 }
 
 /// A `T` that one holder at a time may change. All zeros at first.
+///
+/// ```
+/// use ipc_core::segment::Place;
+/// use ipc_core::sync::{Attach, LockError, Mutex};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let balance = Mutex::<[i64; 2]>::create(Place::Anonymous, ())?;
+/// let mut guard = match balance.lock() {
+///     Ok(guard) => guard,
+///     // Its holder died between two changes: make the value whole, and say so.
+///     Err(LockError::OwnerDied(mut guard)) => {
+///         guard.set(&[0, 0]);
+///         guard.mark_consistent();
+///         guard
+///     }
+///     Err(error) => return Err(error.owned().into()),
+/// };
+/// guard.set(&[-5, 5]);
+/// # Ok(()) }
+/// ```
 pub struct Mutex<T> {
     inner: Protected<T>,
 }

@@ -27,6 +27,22 @@ fn recover(area: &Area<Mapped>, _: &Entry, dead: ParticipantId) -> Result<(), Ou
 }
 
 /// What is to be done once.
+///
+/// ```
+/// use ipc_core::segment::Place;
+/// use ipc_core::sync::{Attach, Once};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let filled = Once::create(Place::Anonymous, ())?;
+/// let did = filled.call(|run| {
+///     if run.is_again() {
+///         // Somebody has died in the middle of it: what he did may be half done.
+///     }
+/// })?;
+/// assert!(did && filled.is_done());
+/// assert!(!filled.call(|_| unreachable!())?);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Once {
     base: Base,

@@ -197,6 +197,7 @@ impl<M: Memory> Readers<M> {
     /// Undoes what a participant that is proven dead held. Idempotent.
     pub fn recover(&self, dead: ParticipantId) {
         if self.has(dead) {
+            // ORDERING: Release pairs with the Acquire in `is_drained`.
             self.count(dead).store(0, Release);
             self.left.notify(u32::MAX);
         }
@@ -205,6 +206,19 @@ impl<M: Memory> Readers<M> {
 }
 
 /// A `T` that many may read, or one may change. All zeros at first.
+///
+/// ```
+/// use ipc_core::segment::Place;
+/// use ipc_core::sync::{Attach, LockError, RwLock};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let range = RwLock::<[u32; 2]>::create(Place::Anonymous, 64)?;
+/// range.write().map_err(LockError::owned)?.set(&[10, 20]);
+///
+/// let (one, another) = (range.read()?, range.read()?);
+/// assert_eq!(one.get(), another.get());
+/// # Ok(()) }
+/// ```
 pub struct RwLock<T> {
     inner: Protected<T>,
     readers: Readers<Mapped>,

@@ -26,6 +26,18 @@ fn recover(_: &Area<Mapped>, _: &Entry, _: ParticipantId) -> Result<(), OutOfAre
 const MOST: u32 = 1 << 20;
 
 /// Counters, all zero at first. Works in a forked child as well.
+///
+/// ```
+/// use ipc_core::segment::Place;
+/// use ipc_core::sync::{Attach, Sequence};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let counters = Sequence::create(Place::Anonymous, 2)?;
+/// assert_eq!((counters[0].next(), counters[0].next()), (0, 1));
+/// counters[1].add(10);
+/// assert_eq!(counters.iter().map(|counter| counter.get()).sum::<u64>(), 12);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Sequence {
     object: Object,

@@ -2,7 +2,7 @@
 //!
 //! Moves money between two accounts, in a process that is killed half way.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use ipc_core::segment::Place;
 use ipc_core::sync::{Attach, LockError, Mutex};
 use nix::sys::signal::{Signal, raise};
@@ -12,12 +12,12 @@ const TOTAL: u64 = 100;
 
 fn main() -> Result<()> {
     let accounts = Mutex::<[u64; 2]>::create(Place::Anonymous, ())?;
-    accounts.lock().expect("nobody had it").set(&[TOTAL, 0]);
+    accounts.lock().map_err(LockError::owned)?.set(&[TOTAL, 0]);
 
     let killed = ipc_examples::child::signal_of(|| {
         // What is inherited belongs to the parent.
         let accounts = accounts.rejoin()?;
-        let mut guard = accounts.lock().expect("nobody has it");
+        let mut guard = accounts.lock().map_err(LockError::owned)?;
         let [from, to] = guard.get();
         guard.set(&[from - 30, to]);
         raise(Signal::SIGKILL)?;
@@ -25,16 +25,18 @@ fn main() -> Result<()> {
     })?;
     ensure!(killed == Some("SIGKILL"));
 
-    match accounts.lock() {
-        Err(LockError::OwnerDied(mut guard)) => {
+    // Whoever cannot repair gets the error alone, and leaves the repair to others.
+    let told = accounts.lock().map_err(LockError::owned).err();
+    ensure!(matches!(told, Some(LockError::OwnerDied(()))), "{told:?}");
+
+    let guard = accounts.lock().or_else(|error| {
+        error.repair(|guard| {
             let [from, to] = guard.get();
             println!("the holder died and left {from} + {to}");
             guard.set(&[TOTAL - to, to]);
-            guard.mark_consistent();
-        }
-        other => bail!("expected to be told of the death, not {other:?}"),
-    }
-    let [from, to] = accounts.lock().expect("repaired").get();
+        })
+    })?;
+    let [from, to] = guard.get();
     println!("repaired: {from} + {to}");
     ensure!(from + to == TOTAL);
     Ok(())
