@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ipc_tests::kill::modes::{self, Context, Job};
+use ipc_tests::kill::modes::{self, Context, Job, TASTE};
 use ipc_tests::kill::report::Report;
 use ipc_tests::kill::tracer::{self, Program};
 
-fn run(jobs: &[Job], sample: usize) -> Option<Report> {
+fn run(jobs: &[Job]) -> Option<Report> {
     if let Some(reason) = tracer::obstacle() {
         println!("skipped: {reason}");
         return None;
@@ -18,11 +18,11 @@ fn run(jobs: &[Job], sample: usize) -> Option<Report> {
         program: &program,
         report: &report,
         seed: 1,
-        sample,
+        depth: TASTE,
     };
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..4 {
             scope.spawn(|| {
                 while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     job.run(context);
@@ -39,7 +39,7 @@ fn run(jobs: &[Job], sample: usize) -> Option<Report> {
 #[test]
 fn every_distinct_state_of_every_operation_can_be_taken_over() {
     let jobs = modes::jobs("A");
-    let Some(report) = run(&jobs, 0) else { return };
+    let Some(report) = run(&jobs) else { return };
     assert_eq!(report.violations(), Vec::<String>::new());
     // Each case has at least its first state, and most have several.
     assert!(
@@ -54,10 +54,10 @@ fn every_distinct_state_of_every_operation_can_be_taken_over() {
 #[test]
 fn survivors_go_on_after_real_kills() {
     let jobs = modes::jobs("B");
-    let Some(report) = run(&jobs, 6) else { return };
+    let Some(report) = run(&jobs) else { return };
     assert_eq!(report.violations(), Vec::<String>::new());
     assert!(
-        report.kills() > 10 * jobs.len() as u64,
+        report.kills() >= TASTE.least.kills * jobs.len() as u64,
         "{} kills",
         report.kills()
     );

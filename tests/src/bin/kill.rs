@@ -34,10 +34,10 @@ struct Arguments {
     /// Only cases whose name begins so, such as `spsc/push`.
     #[arg(long, default_value = "")]
     only: String,
-    /// Instead of single steps, kill producers and consumers that run at full speed, for so many seconds.
+    /// Instead of single steps, kill workers that run at full speed, for so many seconds, divided among all kinds.
     #[arg(long, value_name = "SECONDS")]
     soak: Option<u64>,
-    /// Begin no new case after so many minutes. What is left out then is listed.
+    /// Begin no new case after so many minutes. What is left out then counts as a violation.
     #[arg(long, value_name = "MINUTES", default_value_t = 90)]
     within: u64,
     /// Only write the page that says what each death leaves.
@@ -63,6 +63,9 @@ enum Mode {
     /// B to E.
     All,
 }
+
+/// Kills of a whole run at least.
+const KILLS: u64 = 100_000;
 
 fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -90,11 +93,14 @@ fn main() -> Result<ExitCode> {
     println!("seed {seed}");
     let program = Program(std::env::current_exe().context("find this program")?);
     if let Some(seconds) = arguments.soak {
-        let soaked = soak::soak(&program, seed, Duration::from_secs(seconds))?;
-        println!(
-            "seed {seed}: {} kills, {} messages delivered, none twice, {} taken along by the dead",
-            soaked.kills, soaked.delivered, soaked.taken_along
-        );
+        let length = Duration::from_secs(seconds);
+        soak::soak(&program, seed, length, &arguments.only, |soaked| {
+            println!(
+                "{:10} {} kills, {} done, none twice or out of turn, {} taken along by the dead",
+                soaked.kind, soaked.kills, soaked.done, soaked.taken_along
+            );
+        })?;
+        println!("seed {seed}: every ledger is right");
         return Ok(ExitCode::SUCCESS);
     }
     let report = Report::default();
@@ -102,8 +108,16 @@ fn main() -> Result<ExitCode> {
         program: &program,
         report: &report,
         seed,
-        sample: if arguments.quick { 60 } else { 1000 },
+        depth: if arguments.quick {
+            modes::QUICK
+        } else {
+            modes::FULL
+        },
     };
+    println!(
+        "at least, of each kind, operation and state: {:?}",
+        context.depth.least
+    );
     let mut jobs = Vec::new();
     for (mode, letter) in [
         (Mode::A, "A"),
@@ -123,6 +137,11 @@ fn main() -> Result<ExitCode> {
     run(context, &jobs, end);
     print!("{}", report.show());
     println!("seed {seed}, {:.0?}", begun.elapsed());
+    let everything = arguments.mode.contains(&Mode::All) && arguments.only.is_empty();
+    if everything && !arguments.quick && report.kills() < KILLS {
+        let text = format!("a shortfall: {} kills of at least {KILLS}", report.kills());
+        report.violation("all", "everything", &text);
+    }
     let violations = report.violations().len();
     println!(
         "{} kills, {} states, {violations} violations",
@@ -136,7 +155,7 @@ fn main() -> Result<ExitCode> {
     })
 }
 
-/// Does all jobs, as many at a time as there are processors.
+/// Does all jobs, twice as many at a time as there are processors: they sleep a good deal.
 fn run(context: Context<'_>, jobs: &[Job], end: Instant) {
     let style = "{elapsed_precise} {wide_bar} {pos}/{len} {msg}";
     let style =
@@ -144,13 +163,14 @@ fn run(context: Context<'_>, jobs: &[Job], end: Instant) {
     let bar = ProgressBar::new(jobs.len() as u64).with_style(style);
     bar.enable_steady_tick(Duration::from_millis(200));
     let next = AtomicUsize::new(0);
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = 2 * std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
                 while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if Instant::now() > end {
-                        bar.suspend(|| println!("not run: {}, for lack of time", job.title()));
+                        let text = "not run, for lack of time";
+                        context.report.violation(job.mode(), &job.title(), text);
                         continue;
                     }
                     bar.set_message(format!("{} kills, {}", context.report.kills(), job.title()));

@@ -16,8 +16,13 @@ pub struct Case {
     pub outcomes: Vec<String>,
     /// The operation waits for somebody else.
     pub blocks: bool,
-    /// What may be found as well if others have worked while the victim was stopped.
+    /// What may be found as well if others have worked while the victim was stopped, and it left by itself.
     pub if_stopped: Option<&'static str>,
+    /// What newcomers may find in a copy in which nobody lives, where that is something else: who held something beside
+    /// the victim is dead there as well.
+    pub in_copies: Vec<String>,
+    /// Which outcome it is depends on who comes first after the death, too: they may alternate.
+    pub any_order: bool,
 }
 
 impl Case {
@@ -30,12 +35,26 @@ impl Case {
             outcomes,
             blocks: false,
             if_stopped: None,
+            in_copies: Vec::new(),
+            any_order: false,
         }
     }
 
     /// The same, with another end if others work in the middle of it.
     pub fn if_stopped(mut self, outcome: &'static str) -> Self {
         self.if_stopped = Some(outcome);
+        self
+    }
+
+    /// The same, where newcomers find something else in a copy in which nobody lives.
+    pub fn in_copies(mut self, outcomes: &[&str]) -> Self {
+        self.in_copies = outcomes.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// The same, where one death may leave this outcome or that.
+    pub fn in_any_order(mut self) -> Self {
+        self.any_order = true;
         self
     }
 

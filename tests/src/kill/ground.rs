@@ -155,6 +155,8 @@ impl Image {
 pub struct Watch {
     kind: Watched,
     last: Vec<u8>,
+    /// What is read into next.
+    room: Vec<u8>,
     locks: Vec<bool>,
 }
 
@@ -184,12 +186,14 @@ impl Watch {
                         rows: segment.header().participants as u16,
                     },
                     last: vec![0; segment.header().total_len as usize],
+                    room: vec![0; segment.header().total_len as usize],
                     locks: Vec::new(),
                 }
             }
             Ground::Directory(path, _) => Self {
                 kind: Watched::Directory(path.clone()),
                 last: Vec::new(),
+                room: Vec::new(),
                 locks: Vec::new(),
             },
         };
@@ -202,10 +206,11 @@ impl Watch {
         let mut changed = false;
         match &self.kind {
             Watched::Region { file, locks, rows } => {
-                let mut now = vec![0; self.last.len()];
-                file.read_exact_at(&mut now, 0)?;
-                changed |= now != self.last;
-                self.last = now;
+                file.read_exact_at(&mut self.room, 0)?;
+                if self.room != self.last {
+                    changed = true;
+                    std::mem::swap(&mut self.room, &mut self.last);
+                }
                 if after_system_call {
                     let bytes =
                         (1..=*rows).flat_map(|id| [LockByte::Life(id), LockByte::Recovery(id)]);

@@ -1,20 +1,31 @@
-//! What was counted and measured.
+//! What was counted and measured, and how much of it there must be.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
-use std::time::Duration;
 
-/// Counts for one operation in one state.
+mod times;
+
+pub use times::{LIMITS, Slow, Times, on_cpu};
+
+/// Violations that are printed for one case; the others are only counted.
+const SHOWN: u64 = 3;
+
+/// Counts for one operation in one state, in one mode.
 #[derive(Clone, Debug, Default)]
 pub struct Count {
     /// Real kills.
     pub kills: u64,
-    /// Stops without a kill.
+    /// Of these, those at the very instruction where the operation had been seen to be, each proved by the address of
+    /// the stopped victim and by its exit status.
+    pub exact: u64,
+    /// Stops without a kill, or copies looked at.
     pub stops: u64,
-    /// Instructions of the operation.
+    /// Instructions of the operation; of a pair, its pairs of states.
     pub instructions: usize,
-    /// Instructions left out by sampling.
+    /// Of these, those left out by sampling.
     pub left_out: usize,
+    /// Violations.
+    pub violations: u64,
 }
 
 /// All counts.
@@ -28,12 +39,9 @@ struct Inner {
     counts: BTreeMap<(String, String), Count>,
     states: HashSet<(String, u64)>,
     checks: u64,
-    other_ways: u64,
     late: u64,
     violations: Vec<String>,
-    recoveries: Vec<Duration>,
-    until_recovered: Vec<Duration>,
-    unaided: Vec<Duration>,
+    times: Times,
 }
 
 impl Report {
@@ -44,12 +52,17 @@ impl Report {
             .unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 
-    /// One real kill.
-    pub fn killed(&self, mode: &str, case: &str) {
-        self.with(|inner| inner.count(mode, case).kills += 1);
+    /// One real kill. `exact`: at the very instruction that was meant, and not at another one after as many, because the
+    /// operation depends on time and took another way.
+    pub fn killed(&self, mode: &str, case: &str, exact: bool) {
+        self.with(|inner| {
+            let count = inner.count(mode, case);
+            count.kills += 1;
+            count.exact += u64::from(exact);
+        });
     }
 
-    /// One stop that was no kill.
+    /// One stop that was no kill, or one look at a copy.
     pub fn stopped(&self, mode: &str, case: &str) {
         self.with(|inner| inner.count(mode, case).stops += 1);
     }
@@ -59,45 +72,61 @@ impl Report {
         self.with(|inner| {
             let count = inner.count(mode, case);
             count.instructions = count.instructions.max(instructions);
-            count.left_out += left_out;
+            count.left_out = count.left_out.max(left_out);
         });
     }
 
-    /// A state of a case was seen and its copy, or what a kill left of it, was checked.
-    pub fn checked(&self, case: &str, digest: u64) {
-        self.with(|inner| {
-            inner.checks += 1;
-            inner.states.insert((case.to_owned(), digest));
-        });
+    /// A state that a case can be left in was met.
+    pub fn state(&self, case: &str, digest: u64) {
+        self.with(|inner| inner.states.insert((case.to_owned(), digest)));
     }
 
-    /// A victim did not come by the instruction it was to be killed at, and was killed after as many others.
-    pub fn went_another_way(&self) {
-        self.with(|inner| inner.other_ways += 1);
+    /// A copy of a state was checked.
+    pub fn checked(&self) {
+        self.with(|inner| inner.checks += 1);
     }
 
-    /// A sleeper was late; the kill is tried again.
+    /// A sleeper or a recovery was late; the kill is tried again.
     pub fn was_late(&self) {
         self.with(|inner| inner.late += 1);
     }
 
     /// Something that must not be.
-    pub fn violation(&self, text: String) {
-        eprintln!("VIOLATION {text}");
-        self.with(|inner| inner.violations.push(text));
-    }
-
-    /// How long clearing up took, once begun, and how long after the kill it was done.
-    pub fn recovered(&self, took: Duration, since_kill: Duration) {
+    pub fn violation(&self, mode: &str, case: &str, text: &str) {
         self.with(|inner| {
-            inner.recoveries.push(took);
-            inner.until_recovered.push(since_kill);
+            let count = inner.count(mode, case);
+            count.violations += 1;
+            let line = format!("{case}, mode {mode}, {text}");
+            if count.violations <= SHOWN {
+                eprintln!("VIOLATION {line}");
+            }
+            inner.violations.push(line);
         });
     }
 
-    /// How long after a kill a sleeper that nobody woke was back.
-    pub fn came_back(&self, after: Duration) {
-        self.with(|inner| inner.unaided.push(after));
+    /// What was measured of a kill.
+    pub fn measured(&self, add: impl FnOnce(&mut Times)) {
+        self.with(|inner| add(&mut inner.times));
+    }
+
+    /// Demands at least so many kills of the case, proved to be where they were meant; in modes without kills, so many
+    /// stops.
+    pub fn demand(&self, mode: &str, case: &str, least: u64) {
+        let count = self.with(|inner| inner.count(mode, case).clone());
+        let (number, what) = match mode {
+            "A" => (count.stops, "copies"),
+            "C" => (count.stops, "stops"),
+            _ => (count.exact, "proved kills"),
+        };
+        if number < least {
+            let text = format!("a shortfall: {number} {what} of at least {least}");
+            self.violation(mode, case, &text);
+        }
+    }
+
+    /// Kills of the case so far that were where they were meant.
+    pub fn proved(&self, mode: &str, case: &str) -> u64 {
+        self.with(|inner| inner.count(mode, case).exact)
     }
 
     /// Violations so far.
@@ -115,62 +144,26 @@ impl Report {
         self.with(|inner| inner.states.len())
     }
 
-    /// The table of counts and the measured times, as text.
+    /// The table of what was covered and the measured times, as text.
     pub fn show(&self) -> String {
         self.with(|inner| {
-            let mut text = String::new();
-            let mut line = |words: String| {
-                text += &words;
-                text.push('\n');
-            };
-            for ((case, mode), count) in &inner.counts {
-                let rest = if count.left_out > 0 {
-                    format!(", {} not sampled", count.left_out)
-                } else {
-                    String::new()
-                };
-                let (number, what) = match (count.kills, count.stops) {
-                    (0, 0) => (0, "copies"),
-                    (0, stops) => (stops, "stops"),
-                    (kills, _) => (kills, "kills"),
-                };
-                let over = if mode == "D" {
-                    "pairs of states"
-                } else {
-                    "instructions"
-                };
-                line(format!(
-                    "{case:42} mode {mode}: {number:7} {what} over {:6} {over}{rest}",
-                    count.instructions
-                ));
+            let mut lines = inner.table();
+            lines.push(format!("{} checks of copies", inner.checks));
+            let kills: u64 = inner.counts.values().map(|count| count.kills).sum();
+            let exact: u64 = inner.counts.values().map(|count| count.exact).sum();
+            lines.push(format!(
+                "{exact} of {kills} kills proved at the instruction that was meant (address, signal); the others on \
+                 another way of an operation that depends on time, after as many"
+            ));
+            lines.push(format!(
+                "{} times somebody was late, and was not when it was tried again",
+                inner.late
+            ));
+            for mode in ["B", "C", "D", "E"] {
+                lines.extend(inner.fewest(mode));
             }
-            line(format!(
-                "{} checks of {} distinct states",
-                inner.checks,
-                inner.states.len()
-            ));
-            line(format!(
-                "{} victims took another way than the first one, and were killed on it after as many instructions",
-                inner.other_ways
-            ));
-            line(format!("{} times a sleeper was late, and was not when it was tried again", inner.late));
-            let smallest = inner.counts.iter().filter(|(_, count)| count.kills > 0);
-            if let Some(((case, mode), count)) = smallest.min_by_key(|(_, count)| count.kills) {
-                line(format!(
-                    "fewest kills: {} in {case}, mode {mode}",
-                    count.kills
-                ));
-            }
-            line(times("clearing up, once begun", &mut inner.recoveries));
-            line(times(
-                "from a kill to all cleared up",
-                &mut inner.until_recovered,
-            ));
-            line(times(
-                "from a kill to a sleeper back unaided",
-                &mut inner.unaided,
-            ));
-            text
+            lines.extend(inner.times.show());
+            lines.join("\n") + "\n"
         })
     }
 }
@@ -181,17 +174,59 @@ impl Inner {
             .entry((case.to_owned(), mode.to_owned()))
             .or_default()
     }
-}
 
-fn times(what: &str, all: &mut [Duration]) -> String {
-    all.sort_unstable();
-    let (Some(last), len) = (all.last(), all.len()) else {
-        return format!("{what}: not measured");
-    };
-    let at = |share: usize| all[(len * share / 1000).min(len - 1)];
-    format!(
-        "{what}: median {:?}, 99.9 % {:?}, most {last:?} ({len} times)",
-        at(500),
-        at(999)
-    )
+    /// A line for each kind, operation and state.
+    fn table(&self) -> Vec<String> {
+        let mut lines = vec![format!(
+            "{:60} {:>12} {:>7} {:>8} {:>8} {:>8} {:>8} {:>8}",
+            "kind/operation/state",
+            "instructions",
+            "copies",
+            "kills",
+            "sampled",
+            "stops",
+            "pairs",
+            "of recoverers"
+        )];
+        let cases: Vec<&String> = self.counts.keys().map(|(case, _)| case).collect();
+        let mut cases = cases;
+        cases.dedup();
+        for case in cases {
+            let of = |mode: &str| self.counts.get(&(case.clone(), mode.to_owned()));
+            let number = |mode: &str, what: fn(&Count) -> u64| {
+                of(mode).map_or_else(|| "-".to_owned(), |count| what(count).to_string())
+            };
+            let instructions = ["B", "A", "C", "D", "E"].iter().find_map(|mode| of(mode));
+            lines.push(format!(
+                "{case:60} {:>12} {:>7} {:>8} {:>8} {:>8} {:>8} {:>8}",
+                instructions.map_or(0, |count| count.instructions),
+                number("A", |count| count.stops),
+                number("B", |count| count.kills),
+                of("B")
+                    .filter(|count| count.left_out > 0)
+                    .map_or_else(|| "all".to_owned(), |count| format!("-{}", count.left_out)),
+                number("C", |count| count.stops),
+                number("D", |count| count.kills),
+                number("E", |count| count.kills),
+            ));
+        }
+        lines
+    }
+
+    /// Where a mode did least.
+    fn fewest(&self, mode: &str) -> Option<String> {
+        let of_mode = self.counts.iter().filter(|((_, of), _)| of == mode);
+        let number = |count: &Count| {
+            if mode == "C" {
+                count.stops
+            } else {
+                count.kills
+            }
+        };
+        let ((case, _), count) = of_mode.min_by_key(|(_, count)| number(count))?;
+        Some(format!(
+            "fewest in mode {mode}: {} in {case}",
+            number(count)
+        ))
+    }
 }

@@ -5,6 +5,8 @@
 //! What runs between fork and exec makes system calls and nothing else: it allocates nothing and takes no lock.
 #![allow(unsafe_code)]
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::io;
 use std::mem::offset_of;
 use std::os::fd::AsFd;
@@ -31,6 +33,10 @@ const BLOCKED: Duration = Duration::from_millis(5);
 pub struct Victim {
     pid: Pid,
     over: bool,
+    /// Where it stands, as long as it does.
+    here: Cell<Option<u64>>,
+    /// What was read of its code, which does not change.
+    code: RefCell<HashMap<u64, [u8; 2]>>,
 }
 
 /// Where a step has led.
@@ -74,10 +80,7 @@ pub fn obstacle() -> Option<String> {
     unsafe { command.pre_exec(prepare) };
     match command.spawn() {
         Ok(child) => {
-            drop(Victim {
-                pid: Pid::from_raw(child.id() as i32),
-                over: false,
-            });
+            drop(Victim::new(Pid::from_raw(child.id() as i32)));
             None
         }
         Err(error) => Some(format!("this machine does not allow ptrace: {error}")),
@@ -121,10 +124,7 @@ impl Program {
         let child = command
             .spawn()
             .with_context(|| format!("start {}", self.0.display()))?;
-        let mut victim = Victim {
-            pid: Pid::from_raw(child.id() as i32),
-            over: false,
-        };
+        let mut victim = Victim::new(Pid::from_raw(child.id() as i32));
         victim.expect_trap("after exec")?;
         ptrace::setoptions(
             victim.pid,
@@ -142,6 +142,15 @@ impl Program {
 }
 
 impl Victim {
+    fn new(pid: Pid) -> Self {
+        Self {
+            pid,
+            over: false,
+            here: Cell::new(None),
+            code: RefCell::default(),
+        }
+    }
+
     /// The process.
     pub fn pid(&self) -> u32 {
         self.pid.as_raw() as u32
@@ -149,14 +158,24 @@ impl Victim {
 
     /// The address of the next instruction.
     pub fn address(&self) -> Result<u64> {
-        Ok(ptrace::getregs(self.pid)?.rip)
+        if let Some(here) = self.here.get() {
+            return Ok(here);
+        }
+        let here = ptrace::getregs(self.pid)?.rip;
+        self.here.set(Some(here));
+        Ok(here)
     }
 
     /// The first two bytes of the next instruction.
     fn instruction(&self) -> Result<[u8; 2]> {
-        let word = ptrace::read(self.pid, self.address()? as AddressType)?;
-        let bytes = word.to_le_bytes();
-        Ok([bytes[0], bytes[1]])
+        let here = self.address()?;
+        if let Some(bytes) = self.code.borrow().get(&here) {
+            return Ok(*bytes);
+        }
+        let bytes = ptrace::read(self.pid, here as AddressType)?.to_le_bytes();
+        let bytes = [bytes[0], bytes[1]];
+        self.code.borrow_mut().insert(here, bytes);
+        Ok(bytes)
     }
 
     /// Whether the operation is over: the next instruction is the second marker.
@@ -172,6 +191,7 @@ impl Victim {
     /// Executes one instruction.
     pub fn step(&mut self) -> Result<Step> {
         let may_block = self.is_at_system_call()?;
+        self.here.set(None);
         ptrace::step(self.pid, None)?;
         if may_block {
             return self.come_out(BLOCKED);
@@ -193,6 +213,7 @@ impl Victim {
         ptrace::write_user(self.pid, register(0), address as i64)?;
         ptrace::write_user(self.pid, register(7), 1)?;
         for _ in 0..visits {
+            self.here.set(None);
             ptrace::cont(self.pid, None)?;
             self.come_out_released(&mut release)?;
             let here = self.address()?;
@@ -221,11 +242,13 @@ impl Victim {
 
     /// From before a system call to its entry, or on to its exit; or to its middle, if it blocks.
     pub fn go_to(&mut self, edge: Edge) -> Result<Step> {
+        self.here.set(None);
         ptrace::syscall(self.pid, None)?;
         self.expect_system_call()?;
         if edge == Edge::Entry {
             return Ok(Step::Next);
         }
+        self.here.set(None);
         ptrace::syscall(self.pid, None)?;
         let begun = Instant::now();
         loop {
@@ -243,13 +266,23 @@ impl Victim {
         }
     }
 
+    /// The address that a victim asleep in a system call comes back to, as the kernel has it.
+    pub fn asleep_at(&self) -> Result<u64> {
+        let line = std::fs::read_to_string(format!("/proc/{}/syscall", self.pid))?;
+        let last = line.split_whitespace().last().context("a system call")?;
+        ensure!(last.starts_with("0x"), "the victim is not asleep: {line:?}");
+        Ok(u64::from_str_radix(last.trim_start_matches("0x"), 16)?)
+    }
+
     /// Lets the victim run from where it stands to its second marker. Calls `release` whenever it sleeps.
     pub fn run_to_end(&mut self, release: impl FnMut() -> Result<()>) -> Result<()> {
+        self.here.set(None);
         ptrace::cont(self.pid, None)?;
         self.come_out_released(release)?;
         // Before the marker, where stepping would have stopped.
         let mut registers = ptrace::getregs(self.pid)?;
         registers.rip -= 1;
+        self.here.set(None);
         ptrace::setregs(self.pid, registers)?;
         ensure!(self.is_at_end()?, "the victim stopped at no marker");
         Ok(())
@@ -286,9 +319,11 @@ impl Victim {
     /// Lets the victim leave its second marker and end by itself; its operation must have given what it should.
     pub fn finish(mut self) -> Result<()> {
         if self.is_at_end()? {
+            self.here.set(None);
             ptrace::cont(self.pid, None)?;
             self.expect_trap("at its second marker")?;
         }
+        self.here.set(None);
         ptrace::cont(self.pid, None)?;
         let status = waitpid(self.pid, None)?;
         self.over = matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..));

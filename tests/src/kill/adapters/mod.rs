@@ -1,7 +1,12 @@
 //! The kinds that are killed.
 
+mod barrier;
+mod broadcast;
+mod company;
 mod files;
-mod queue;
+mod ids;
+mod journal;
+pub(super) mod queue;
 mod still;
 mod sync;
 mod table;
@@ -15,10 +20,16 @@ pub static ALL: &[&dyn Adapter] = &[
     &queue::Of(queue::Spsc),
     &queue::Of(queue::Mpmc),
     &queue::Of(queue::Bytes),
+    &queue::Of(queue::Lanes),
+    &queue::Of(queue::Channel),
+    &broadcast::Broadcast,
     &sync::Sync::Mutex,
     &sync::Sync::RwLock,
     &sync::Sync::Semaphore,
     &sync::Sync::Latest,
     &sync::Sync::Once,
     &sync::Sync::Sequence,
+    &barrier::Barriers,
+    &ids::Numbers,
+    &journal::Records,
 ];

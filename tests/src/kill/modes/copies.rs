@@ -9,7 +9,7 @@ use crate::kill::adapter::{Adapter, Case, Cast};
 pub fn copies(context: Context<'_>, adapter: &dyn Adapter, case: &Case) -> Result<()> {
     let title = name(adapter, case);
     let mut scene = adapter.stage(case, Cast::Nobody).context("stage")?;
-    let mut progress = Progress::new(case);
+    let mut progress = Progress::in_copies(case);
     let mut first = true;
     let (trace, victim) = trace(
         context.program,
@@ -30,31 +30,31 @@ pub fn copies(context: Context<'_>, adapter: &dyn Adapter, case: &Case) -> Resul
                 .and_then(|found| progress.saw(&found));
             let seen = seen.and_then(|()| if first { progress.began() } else { Ok(()) });
             first = false;
-            context.report.checked(&title, digest);
+            context.report.state(&title, digest);
+            context.report.checked();
+            context.report.stopped("A", &title);
             if let Err(error) = seen {
-                context
-                    .report
-                    .violation(format!("{title}, copy after instruction {n}: {error:#}"));
+                let text = format!("copy after instruction {n}: {error:#}");
+                context.report.violation("A", &title, &text);
             }
             Ok(())
         },
     )?;
     if let Err(error) = progress.ended() {
-        context
-            .report
-            .violation(format!("{title}, mode A: {error:#}"));
+        context.report.violation("A", &title, &format!("{error:#}"));
     }
     let left = match trace.end {
         End::Finished => victim.finish(),
         End::Asleep => victim.kill().map(drop),
     };
     if let Err(error) = left {
-        context
-            .report
-            .violation(format!("{title}, not killed at all: {error:#}"));
+        let text = format!("not killed at all: {error:#}");
+        context.report.violation("A", &title, &text);
     }
     context
         .report
         .length("A", &title, trace.points.len() - 1, 0);
+    // The state it begins with at least.
+    context.report.demand("A", &title, 1);
     Ok(())
 }

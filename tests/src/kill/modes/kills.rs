@@ -3,22 +3,22 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
-use ipc_core::participant::Life;
+use ipc_core::participant::{Life, ParticipantId};
+use ipc_core::segment::Segment;
 
-use super::{Context, Point, Progress, Random, name, trace};
+use super::{Context, Depth, Point, Progress, Random, name, trace};
 use crate::kill::adapter::{Adapter, Case, Cast, Scene};
+use crate::kill::ground::Ground;
+use crate::kill::report::{Slow, on_cpu};
 use crate::kill::sleeper::TooLate;
 use crate::kill::tracer::{Astray, Edge, Step, Victim};
-
-/// Operations of up to so many instructions are killed after each of them.
-const EVERY: usize = 2000;
 
 /// Of the checks with a sleeper, one in so many leaves it to wake by itself.
 const UNAIDED: usize = 16;
 
 /// Where a victim is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     /// Between instructions.
     Before,
     /// At the entry of the system call that comes next.
@@ -29,45 +29,108 @@ enum Place {
     Asleep,
 }
 
+impl Place {
+    /// Where a victim can be killed on the way from a point to the next one.
+    pub(super) fn at(point: &Point) -> Vec<Self> {
+        let mut places = vec![Self::Before];
+        if point.system_call {
+            places.extend([Self::Entry, Self::Exit]);
+        }
+        if point.blocked {
+            places.push(Self::Asleep);
+        }
+        places
+    }
+
+    /// Leads a victim that stands at the point there, and proves that it is there.
+    pub(super) fn lead(self, victim: &mut Victim) -> Result<()> {
+        if self == Self::Before {
+            return Ok(());
+        }
+        // Behind the instruction that makes the call.
+        let address = victim.address()? + 2;
+        if self == Self::Entry {
+            victim.go_to(Edge::Entry)?;
+        } else if victim.go_to(Edge::Exit)? == Step::Blocked {
+            let here = victim.asleep_at()?;
+            ensure!(here == address, "asleep at {here:#x}, not at {address:#x}");
+            return Ok(());
+        }
+        let here = victim.address()?;
+        ensure!(here == address, "stopped at {here:#x}, not at {address:#x}");
+        Ok(())
+    }
+}
+
+/// How often to go over so many points so that there are at least so many kills.
+pub(super) fn rounds(least: u64, points: usize) -> usize {
+    (least as usize).div_ceil(points.max(1)).max(1)
+}
+
 /// Kills the operation at every instruction, or at a sample of them.
 pub fn kills(context: Context<'_>, adapter: &dyn Adapter, case: &Case) -> Result<()> {
     let title = name(adapter, case);
     let mut scene = adapter.stage(case, Cast::Living).context("stage")?;
     let points = {
-        let (trace, victim) = trace(context.program, adapter, case, scene.as_mut(), |_, _, _| {
+        let note = |_, _: &mut dyn Scene, digest| {
+            context.report.state(&title, digest);
             Ok(())
-        })?;
+        };
+        let (trace, victim) = trace(context.program, adapter, case, scene.as_mut(), note)?;
         victim.kill()?;
         scene.survive(false).context("after the pass")?;
         trace.points
     };
-    let chosen = choose(&points, context);
+    let chosen = choose(&points, context.depth, context.seed);
     context
         .report
         .length("B", &title, points.len() - 1, points.len() - chosen.len());
+    let least = context.depth.least.kills;
+    let enough = rounds(least, chosen.len());
+    for round in 0..4 * enough {
+        // More, where an operation that depends on time often took another way.
+        if round >= enough && context.report.proved("B", &title) >= least {
+            break;
+        }
+        pass(context, adapter, case, &points, &chosen, round)?;
+    }
+    context.report.demand("B", &title, least);
+    Ok(())
+}
+
+/// Kills the operation at each of the chosen points once.
+fn pass(
+    context: Context<'_>,
+    adapter: &dyn Adapter,
+    case: &Case,
+    points: &[Point],
+    chosen: &[usize],
+    round: usize,
+) -> Result<()> {
+    let title = name(adapter, case);
+    let in_order = !case.blocks && !case.any_order;
     let mut progress = Progress::new(case);
     for (count, &n) in chosen.iter().enumerate() {
-        let mut places = vec![Place::Before];
-        if points[n].system_call {
-            places.extend([Place::Entry, Place::Exit]);
-        }
-        if points[n].blocked {
-            places.push(Place::Asleep);
-        }
-        for place in places {
-            let unaided = count % UNAIDED == 0;
-            let mut killed = kill_at(context, adapter, case, &points, (n, place), unaided);
+        for place in Place::at(&points[n]) {
+            let how = How {
+                // In the next round, who clears up here and who leaves it to others is the other way round.
+                clear: (n + round).is_multiple_of(2),
+                unaided: (count + round).is_multiple_of(UNAIDED),
+            };
+            let mut killed = kill_at(context, adapter, case, points, (n, place), how);
             for _ in 0..3 {
-                if !killed.as_ref().is_err_and(|error| error.is::<TooLate>()) {
+                let late = |error: &anyhow::Error| error.is::<TooLate>() || error.is::<Slow>();
+                if !killed.as_ref().is_err_and(late) {
                     break;
                 }
                 // Who is really not woken is late each time; who only had to wait for a processor is not.
                 context.report.was_late();
-                killed = kill_at(context, adapter, case, &points, (n, place), unaided);
+                killed = kill_at(context, adapter, case, points, (n, place), how);
             }
+            let exact = killed.as_ref().is_ok_and(|(_, exact)| *exact);
             let seen = killed.and_then(|(found, exact)| {
                 // The exit of a system call is the state behind it.
-                if place == Place::Before && exact && !case.blocks {
+                if place == Place::Before && exact && in_order {
                     progress.saw(&found)
                 } else {
                     progress_anywhere(case, &found)
@@ -75,27 +138,23 @@ pub fn kills(context: Context<'_>, adapter: &dyn Adapter, case: &Case) -> Result
             });
             if let Err(error) = seen.and_then(|()| if n == 0 { progress.began() } else { Ok(()) }) {
                 let address = points[n].address;
-                context.report.violation(format!(
-                    "{title}, killed after instruction {n} ({place:?} {address:#x}): {error:#}"
-                ));
+                let text =
+                    format!("killed after instruction {n} ({place:?} {address:#x}): {error:#}");
+                context.report.violation("B", &title, &text);
             }
-            context.report.killed("B", &title);
+            context.report.killed("B", &title, exact);
         }
     }
-    if !case.blocks
-        && let Err(error) = progress.ended()
-    {
-        context
-            .report
-            .violation(format!("{title}, mode B: {error:#}"));
+    if in_order && let Err(error) = progress.ended() {
+        context.report.violation("B", &title, &format!("{error:#}"));
     }
     Ok(())
 }
 
-/// Every point of a short operation; of a long one those that changed something, system calls, and a sample.
-pub(super) fn choose(points: &[Point], context: Context<'_>) -> Vec<usize> {
+/// Every point of a short operation; of a long one those around which something changed, system calls, and a sample.
+pub(super) fn choose(points: &[Point], depth: Depth, seed: u64) -> Vec<usize> {
     let last = points.len() - 1;
-    if points.len() <= EVERY.min(context.sample) {
+    if last <= depth.every {
         return (0..=last).collect();
     }
     let near = |n: usize| {
@@ -105,10 +164,14 @@ pub(super) fn choose(points: &[Point], context: Context<'_>) -> Vec<usize> {
     let mut chosen: Vec<usize> = (0..=last)
         .filter(|&n| n == 0 || n == last || near(n) || before_change(n))
         .collect();
-    let mut random = Random(context.seed);
-    chosen.extend((0..context.sample).map(|_| random.below(points.len())));
+    let mut random = Random(seed);
+    chosen.extend((0..depth.sample).map(|_| random.below(points.len())));
     chosen.sort_unstable();
     chosen.dedup();
+    while chosen.len() > depth.most.max(2) {
+        // The first and the last stay.
+        chosen.remove(1 + random.below(chosen.len() - 2));
+    }
     chosen
 }
 
@@ -128,18 +191,13 @@ fn kill_at(
     case: &Case,
     points: &[Point],
     (n, place): (usize, Place),
-    unaided: bool,
+    how: How,
 ) -> Result<(String, bool)> {
     let (scene, mut victim, exact) = victim_at(context, adapter, case, points, n)?;
-    if !exact {
-        context.report.went_another_way();
+    if exact || victim.is_at_system_call()? {
+        place.lead(&mut victim)?;
     }
-    match place {
-        Place::Before => {}
-        Place::Entry => drop(victim.go_to(Edge::Entry)?),
-        Place::Exit | Place::Asleep => drop(victim.go_to(Edge::Exit)?),
-    }
-    let found = bury(context, adapter, scene, victim, (n % 2 == 0, unaided))?;
+    let found = bury(context, adapter, scene, victim, how)?;
     Ok((found, exact))
 }
 
@@ -217,39 +275,62 @@ pub(super) fn advance(
     Ok(())
 }
 
-/// Kills the victim, has its remains cleared up, if `clear`, or leaves that to whoever needs something, and lets the
-/// survivors go on.
-pub(super) fn bury(
+/// What is done after a kill.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct How {
+    /// The harness clears up; else that is left to whoever needs something.
+    clear: bool,
+    /// Nobody wakes a sleeper.
+    unaided: bool,
+}
+
+/// Kills the victim, has its remains cleared up and lets the survivors go on.
+fn bury(
     context: Context<'_>,
     adapter: &dyn Adapter,
     scene: Box<dyn Scene>,
     victim: Victim,
-    (clear, unaided): (bool, bool),
+    how: How,
 ) -> Result<String> {
     let pid = victim.pid();
     let killed = victim.kill()?;
-    if let crate::kill::ground::Ground::Region(segment) = scene.ground() {
+    let mut slow = Ok(());
+    if let Ground::Region(segment) = scene.ground() {
         adapter.learn(scene.ground())?;
         for id in segment.participants() {
             match segment.life(id) {
                 Life::Alive(who) if who.pid == pid => {
                     anyhow::bail!("{id}, which was killed, is said to live")
                 }
-                Life::Dead(who) if who.pid == pid && clear => {
-                    let begun = Instant::now();
-                    ensure!(
-                        segment.recover(id),
-                        "{id} is dead and cannot be cleared up after"
-                    );
-                    context.report.recovered(begun.elapsed(), killed.elapsed());
+                Life::Dead(who) if who.pid == pid && how.clear => {
+                    slow = timed(context, segment, id, killed);
                 }
                 _ => {}
             }
         }
     }
-    let found = scene.survive(unaided)?;
-    if unaided {
-        context.report.came_back(killed.elapsed());
+    let found = scene.survive(how.unaided)?;
+    if how.unaided {
+        let after = killed.elapsed();
+        context.report.measured(|times| times.came_back(after));
     }
-    Ok(found)
+    slow.map(|()| found)
+}
+
+/// Clears up after one that was killed, and holds that to its limits.
+pub(super) fn timed(
+    context: Context<'_>,
+    segment: &Segment,
+    id: ParticipantId,
+    killed: Instant,
+) -> Result<()> {
+    let (begun, cpu) = (Instant::now(), on_cpu());
+    let recovered = segment.recover(id);
+    let (took, cpu, since_kill) = (begun.elapsed(), on_cpu() - cpu, killed.elapsed());
+    ensure!(recovered, "{id} is dead and cannot be cleared up after");
+    let mut held = Ok(());
+    context
+        .report
+        .measured(|times| held = times.recovery(took, cpu, since_kill));
+    held
 }

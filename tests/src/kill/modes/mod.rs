@@ -28,9 +28,90 @@ pub struct Context<'a> {
     pub report: &'a Report,
     /// Seeds the samples.
     pub seed: u64,
-    /// The most kills per case at instructions that change nothing.
-    pub sample: usize,
+    /// How much of it.
+    pub depth: Depth,
 }
+
+/// How much is done of what could be done.
+#[derive(Clone, Copy, Debug)]
+pub struct Depth {
+    /// Operations of up to so many instructions are killed after each of them. Of longer ones, wherever something
+    /// changed, at the edges of each system call, and at a sample of the other instructions.
+    pub every: usize,
+    /// How large the sample is.
+    pub sample: usize,
+    /// The most points of one operation, however many changed something.
+    pub most: usize,
+    /// Of the states that a death can leave, so many are cleared up by recoverers that are killed as well,
+    pub remains: usize,
+    /// and in so many of these, they are killed after each instruction.
+    pub thorough: usize,
+    /// Pairs of states of two operations at the same time. In each, one dies, or the other, or both.
+    pub pairs: usize,
+    /// The least of each mode for one operation in one state, reached by going over short ones again.
+    pub least: Least,
+}
+
+/// The least of each mode for one operation in one state. Less is a violation.
+#[derive(Clone, Copy, Debug)]
+pub struct Least {
+    /// Kills.
+    pub kills: u64,
+    /// Stops.
+    pub stops: u64,
+    /// Kills of pairs.
+    pub pairs: u64,
+    /// Kills of recoverers.
+    pub recoverers: u64,
+}
+
+/// Everything.
+pub const FULL: Depth = Depth {
+    every: 2000,
+    sample: 1000,
+    most: usize::MAX,
+    remains: 12,
+    thorough: 3,
+    pairs: 150,
+    least: Least {
+        kills: 250,
+        stops: 150,
+        pairs: 100,
+        recoverers: 250,
+    },
+};
+
+/// Some of everything, within four minutes.
+pub const QUICK: Depth = Depth {
+    every: 24,
+    sample: 10,
+    most: 24,
+    remains: 3,
+    thorough: 0,
+    pairs: 8,
+    least: Least {
+        kills: 24,
+        stops: 12,
+        pairs: 20,
+        recoverers: 12,
+    },
+};
+
+/// A taste, for the suite.
+pub const TASTE: Depth = Depth {
+    every: 8,
+    sample: 4,
+    most: 8,
+    remains: 3,
+    thorough: 0,
+    pairs: 2,
+    least: Least {
+        kills: 8,
+        stops: 6,
+        pairs: 4,
+        recoverers: 4,
+    },
+};
 
 /// The name of a case in reports.
 pub fn name(adapter: &dyn Adapter, case: &Case) -> String {
@@ -87,6 +168,11 @@ fn pairs_of(adapter: &'static dyn Adapter) -> impl Iterator<Item = Job> {
 }
 
 impl Job {
+    /// Its mode.
+    pub fn mode(&self) -> &'static str {
+        self.letter
+    }
+
     /// What it is about.
     pub fn title(&self) -> String {
         match &self.task {
@@ -105,7 +191,7 @@ impl Job {
             let title = self.title();
             context
                 .report
-                .violation(format!("{title}, mode {}: {error:#}", self.letter));
+                .violation(self.letter, &title, &format!("{error:#}"));
         }
     }
 }
@@ -124,6 +210,16 @@ impl<'a> Progress<'a> {
             outcomes: &case.outcomes,
             at: 0,
         }
+    }
+
+    /// At the first outcome that newcomers may find in a copy.
+    pub fn in_copies(case: &'a Case) -> Self {
+        let outcomes = if case.in_copies.is_empty() {
+            &case.outcomes
+        } else {
+            &case.in_copies
+        };
+        Self { outcomes, at: 0 }
     }
 
     /// The state after this one must be `found` or a later outcome.

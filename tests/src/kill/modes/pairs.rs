@@ -25,26 +25,33 @@ pub(super) fn pairs(context: Context<'_>, adapter: &dyn Adapter, pair: &Pair) ->
         .collect();
     let instructions = all.len();
     let mut random = Random(context.seed);
-    while all.len() > context.sample.max(10) {
+    while all.len() > context.depth.pairs {
         all.swap_remove(random.below(all.len()));
     }
     context
         .report
         .length("D", &title, instructions, instructions - all.len());
-    for (i, j) in all {
-        for dies in [Dies::First, Dies::Second, Dies::Both] {
-            let mut done = together(context, adapter, pair, &points, (i, j, dies), false);
-            if done.as_ref().is_err_and(|error| error.is::<Astray>()) {
-                // What the second one has prepared led the first another way than when it was alone.
-                done = together(context, adapter, pair, &points, (i, j, dies), true);
+    let kills_of_all = 3 * all.len();
+    for _ in 0..kills::rounds(context.depth.least.pairs, kills_of_all) {
+        for &(i, j) in &all {
+            for dies in [Dies::First, Dies::Second, Dies::Both] {
+                let mut done = together(context, adapter, pair, &points, (i, j, dies), false);
+                if done.as_ref().is_err_and(|error| error.is::<Astray>()) {
+                    // What the second one has prepared led the first another way than when it was alone.
+                    done = together(context, adapter, pair, &points, (i, j, dies), true);
+                }
+                if let Err(error) = done {
+                    let text = format!("at {i} and {j}, {dies:?} killed: {error:#}");
+                    context.report.violation("D", &title, &text);
+                }
+                // Of two, one finds what the other has left: that it stands at its own instruction is all there is to prove.
+                context.report.killed("D", &title, true);
             }
-            if let Err(error) = done {
-                let text = format!("{title}, at {i} and {j}, {dies:?} killed: {error:#}");
-                context.report.violation(text);
-            }
-            context.report.killed("D", &title);
         }
     }
+    context
+        .report
+        .demand("D", &title, context.depth.least.pairs);
     Ok(())
 }
 

@@ -2,21 +2,61 @@
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Context, kills, name, trace};
+use super::kills::{self, Place};
+use super::{Context, Depth, Point, name, trace};
 use crate::kill::adapter::{Adapter, Case, Cast, Scene};
 use crate::kill::ground::{Ground, Image};
+use crate::kill::report::Slow;
 use crate::kill::victim::RECOVER;
 
 /// What one death left.
 struct Remains {
     /// After which instruction.
     n: usize,
-    image: Image,
+    left: Left,
     ledger: Vec<u64>,
     found: String,
 }
 
-/// A region that somebody shall clear up.
+/// Where there are participants, the region. In a directory, files: there, whoever creates next is who clears up.
+enum Left {
+    Region(Image),
+    Directory(Ground),
+}
+
+impl Left {
+    fn of(ground: &Ground) -> Result<Self> {
+        Ok(match ground {
+            Ground::Region(segment) => Self::Region(Image::of(segment)?),
+            Ground::Directory(..) => Self::Directory(ground.copy()?),
+        })
+    }
+
+    fn restore(&self) -> Result<Ground> {
+        match self {
+            Self::Region(image) => image.restore(),
+            Self::Directory(ground) => ground.copy(),
+        }
+    }
+
+    /// What the recoverer does.
+    fn recovery(&self, case: &Case) -> Case {
+        match self {
+            Self::Region(_) => Case::new(RECOVER, case.state, &[]),
+            Self::Directory(_) => Case::new("replace", "no file", &[]),
+        }
+    }
+
+    /// Whether there is anything to do for a recoverer.
+    fn needs_one(&self, ground: &Ground) -> bool {
+        match self {
+            Self::Region(_) => !ground.dead().is_empty(),
+            Self::Directory(_) => true,
+        }
+    }
+}
+
+/// A region or a directory that somebody shall clear up.
 struct Grave(Ground);
 
 impl Scene for Grave {
@@ -29,98 +69,195 @@ impl Scene for Grave {
     }
 }
 
-/// In each distinct state that the operation can leave, kills the recoverer.
+/// In each distinct state that the operation can leave, up to a number of them, kills the recoverer.
 pub fn recoverers(context: Context<'_>, adapter: &dyn Adapter, case: &Case) -> Result<()> {
     let title = name(adapter, case);
     let mut scene = adapter.stage(case, Cast::Nobody).context("stage")?;
-    if matches!(scene.ground(), Ground::Directory(..)) {
-        // There is nothing to clear up where nobody is attached.
-        return Ok(());
-    }
     let mut remains = Vec::new();
     let (_, victim) = trace(
         context.program,
         adapter,
         case,
         scene.as_mut(),
-        |n, scene, _| {
-            let image = Image::of(scene.ground().segment())?;
-            let ledger = scene.ledger();
-            let found = adapter.inspect(case, &image.restore()?, &ledger)?;
-            remains.push(Remains {
-                n,
-                image,
-                ledger,
-                found,
-            });
+        |n, scene, digest| {
+            context.report.state(&title, digest);
+            let left = Left::of(scene.ground())?;
+            let ground = left.restore()?;
+            if left.needs_one(&ground) {
+                let ledger = scene.ledger();
+                remains.push((n, left, ledger));
+            }
             Ok(())
         },
     )?;
     victim.kill()?;
-    // The first, the last, and what lies between as far as the sample goes.
-    let keep = (context.sample / 100).max(2);
-    while remains.len() > keep {
-        remains.remove(remains.len() / 2);
+    let remains = spread(remains, context.depth.remains)
+        .into_iter()
+        .map(|(n, left, ledger)| {
+            let found = adapter.inspect(case, &left.restore()?, &ledger)?;
+            Ok(Remains {
+                n,
+                left,
+                ledger,
+                found,
+            })
+        })
+        .collect::<Result<Vec<_>>>()
+        .context("without a recoverer")?;
+    if remains.is_empty() {
+        return Ok(());
     }
-    let recover = Case::new(RECOVER, case.state, &[]);
-    for one in &remains {
-        let mut grave = Grave(one.image.restore()?);
-        let (trace, victim) = trace(context.program, adapter, &recover, &mut grave, |_, _, _| {
-            Ok(())
-        })?;
-        victim.finish().context("the recoverer, not killed")?;
-        ensure!(
-            grave.0.dead().is_empty(),
-            "the recoverer left {:?}",
-            grave.0.dead()
-        );
-        let chosen = kills::choose(&trace.points, context);
-        let (instructions, left_out) = (trace.points.len() - 1, trace.points.len() - chosen.len());
-        context.report.length("E", &title, instructions, left_out);
-        for n in chosen {
-            let done = kill_recoverer(context, adapter, case, one, &recover, &trace.points, n);
-            if let Err(error) = done {
-                context.report.violation(format!(
-                    "{title}, killed after instruction {}, its recoverer after {n}: {error:#}",
-                    one.n
-                ));
+    let share = context
+        .depth
+        .least
+        .recoverers
+        .div_ceil(remains.len() as u64);
+    let thorough = thorough(remains.len(), context.depth.thorough);
+    for (index, one) in remains.iter().enumerate() {
+        let depth = if thorough.contains(&index) {
+            context.depth
+        } else {
+            Depth {
+                every: context.depth.every.min(60),
+                sample: context.depth.sample.min(24),
+                ..context.depth
             }
-            context.report.killed("E", &title);
+        };
+        in_one(context, adapter, case, one, depth, share)?;
+    }
+    context
+        .report
+        .demand("E", &title, context.depth.least.recoverers);
+    Ok(())
+}
+
+/// The first, the last, and what lies evenly between, up to `most`.
+fn spread<T>(all: Vec<T>, most: usize) -> Vec<T> {
+    let last = all.len().saturating_sub(1);
+    let most = most.max(2);
+    let keep: Vec<usize> = if all.len() <= most {
+        (0..=last).collect()
+    } else {
+        (0..most).map(|i| i * last / (most - 1)).collect()
+    };
+    let all = all.into_iter().enumerate();
+    all.filter(|(index, _)| keep.contains(index))
+        .map(|(_, one)| one)
+        .collect()
+}
+
+/// Which of so many are gone through instruction by instruction.
+fn thorough(all: usize, most: usize) -> Vec<usize> {
+    spread((0..all).collect(), most.max(2))
+        .into_iter()
+        .take(most)
+        .collect()
+}
+
+/// Kills recoverers of one state, at least `least` times.
+fn in_one(
+    context: Context<'_>,
+    adapter: &dyn Adapter,
+    case: &Case,
+    one: &Remains,
+    depth: Depth,
+    least: u64,
+) -> Result<()> {
+    let title = name(adapter, case);
+    let recover = one.left.recovery(case);
+    let mut grave = Grave(one.left.restore()?);
+    let (trace, victim) = trace(context.program, adapter, &recover, &mut grave, |_, _, _| {
+        Ok(())
+    })?;
+    victim.finish().context("the recoverer, not killed")?;
+    let dead = grave.0.dead();
+    ensure!(dead.is_empty(), "the recoverer left {dead:?}");
+    let chosen = kills::choose(&trace.points, depth, context.seed);
+    let (instructions, left_out) = (trace.points.len() - 1, trace.points.len() - chosen.len());
+    context.report.length("E", &title, instructions, left_out);
+    let enough = kills::rounds(least, chosen.len());
+    let proved = context.report.proved("E", &title);
+    for round in 0..4 * enough {
+        if round >= enough && context.report.proved("E", &title) >= proved + least {
+            break;
+        }
+        for &n in &chosen {
+            for place in Place::at(&trace.points[n]) {
+                let kill = || {
+                    kill_recoverer(
+                        context,
+                        adapter,
+                        case,
+                        one,
+                        &trace.points,
+                        (n, place),
+                        round,
+                    )
+                };
+                let mut done = kill();
+                for _ in 0..3 {
+                    if !done.as_ref().is_err_and(|error| error.is::<Slow>()) {
+                        break;
+                    }
+                    context.report.was_late();
+                    done = kill();
+                }
+                context
+                    .report
+                    .killed("E", &title, done.as_ref().is_ok_and(|exact| *exact));
+                if let Err(error) = done {
+                    let text = format!(
+                        "killed after instruction {}, its recoverer after {n} ({place:?}): {error:#}",
+                        one.n
+                    );
+                    context.report.violation("E", &title, &text);
+                }
+            }
         }
     }
     Ok(())
 }
 
+/// One recoverer, killed at one point; tells whether it was the very point.
 fn kill_recoverer(
     context: Context<'_>,
     adapter: &dyn Adapter,
     case: &Case,
     remains: &Remains,
-    recover: &Case,
-    points: &[super::Point],
-    n: usize,
-) -> Result<()> {
-    let (scene, victim, exact) = kills::reach(points, n, || {
-        let grave = Grave(remains.image.restore()?);
+    points: &[Point],
+    (n, place): (usize, Place),
+    round: usize,
+) -> Result<bool> {
+    let recover = remains.left.recovery(case);
+    let (scene, mut victim, exact) = kills::reach(points, n, || {
+        let grave = Grave(remains.left.restore()?);
         let (operation, state) = (recover.operation, recover.state);
         let victim = context
             .program
             .start(adapter.kind(), operation, state, &grave.0)?;
         Ok((Box::new(grave), victim))
     })?;
-    if !exact {
-        context.report.went_another_way();
+    if exact {
+        place.lead(&mut victim)?;
     }
-    victim.kill()?;
+    let killed = victim.kill()?;
     let grave = scene.ground();
+    if matches!(remains.left, Left::Directory(_)) {
+        let found = adapter.inspect(case, grave, &remains.ledger)?;
+        // Until the second creator has named its segment, what the first one left is there.
+        ensure!(
+            found == remains.found || found == "the new segment",
+            "survivors find `{found}` instead of `{}` or `the new segment`",
+            remains.found
+        );
+        return Ok(exact);
+    }
     // The second recoverer: by itself for one half, on the way to what newcomers want for the other.
-    if n.is_multiple_of(2) {
+    let mut slow = Ok(());
+    if (n + round).is_multiple_of(2) {
         adapter.learn(grave)?;
         for id in grave.dead() {
-            ensure!(
-                grave.segment().recover(id),
-                "{id} cannot be cleared up after"
-            );
+            slow = slow.and(kills::timed(context, grave.segment(), id, killed));
         }
         let left = grave.dead();
         ensure!(
@@ -134,5 +271,5 @@ fn kill_recoverer(
         "survivors find `{found}` instead of `{}`",
         remains.found
     );
-    Ok(())
+    slow.map(|()| exact)
 }

@@ -16,16 +16,21 @@ pub fn stops(context: Context<'_>, adapter: &dyn Adapter, case: &Case) -> Result
     })?;
     victim.kill()?;
     scene.survive(false).context("after the pass")?;
-    let chosen = kills::choose(&trace.points, context);
+    let chosen = kills::choose(&trace.points, context.depth, context.seed);
     let (instructions, left_out) = (trace.points.len() - 1, trace.points.len() - chosen.len());
     context.report.length("C", &title, instructions, left_out);
-    for n in chosen {
-        if let Err(error) = stop_at(context, adapter, case, &trace.points, n) {
-            let text = format!("{title}, stopped after instruction {n}: {error:#}");
-            context.report.violation(text);
+    for _ in 0..kills::rounds(context.depth.least.stops, chosen.len()) {
+        for &n in &chosen {
+            if let Err(error) = stop_at(context, adapter, case, &trace.points, n) {
+                let text = format!("stopped after instruction {n}: {error:#}");
+                context.report.violation("C", &title, &text);
+            }
+            context.report.stopped("C", &title);
         }
-        context.report.stopped("C", &title);
     }
+    context
+        .report
+        .demand("C", &title, context.depth.least.stops);
     Ok(())
 }
 

@@ -39,6 +39,10 @@ pub struct Trace {
     pub end: End,
 }
 
+/// A victim that is stepped may find that a slice of waiting is over each time it looks, and so never sleep: after so many
+/// instructions it is given what it waits for.
+const AWAKE: usize = 30_000;
+
 /// More instructions than any operation has.
 const ENDLESS: usize = 3_000_000;
 
@@ -56,6 +60,7 @@ pub fn trace(
     let mut watch = Watch::new(scene.ground())?;
     let mut points = Vec::new();
     let (mut changed, mut end) = (true, End::Finished);
+    let mut waits = case.blocks;
     loop {
         if changed {
             at(points.len(), scene, watch.digest())?;
@@ -71,11 +76,16 @@ pub fn trace(
             break;
         }
         ensure!(points.len() < ENDLESS, "the operation does not end");
+        if waits && points.len() >= AWAKE {
+            waits = false;
+            scene.release()?;
+        }
         if victim.step()? == Step::Blocked {
             if let Some(point) = points.last_mut() {
                 point.blocked = true;
             }
             let given = scene.release()?;
+            waits = false;
             watch.look(true)?;
             at(points.len(), scene, watch.digest())?;
             // If nobody gives it anything, it may still come out by itself at the end of a slice.

@@ -13,7 +13,13 @@ pub(super) fn contents(state: &str) -> (u64, u64) {
     }
 }
 
-/// What both kinds do.
+/// Whether the operation is done with several messages, or where a message lies.
+pub(super) fn lends(case: &Case) -> bool {
+    let operation = case.operation;
+    operation.ends_with("batch") || operation.starts_with("re")
+}
+
+/// What all kinds do.
 pub(super) fn common() -> Vec<Case> {
     let case = Case::new;
     vec![
@@ -23,6 +29,10 @@ pub(super) fn common() -> Vec<Case> {
         case("push", "waiter asleep", &["nothing", "100"]),
         case("push", "room since seen full", &["1 2 3 4", "1 2 3 4 100"]),
         case("push", "full", &["1 2 3 4", "1 2 3 4 100"]).blocking(),
+        case("try push", "one", &["1", "1 100"]),
+        case("try push", "full", &["1 2 3 4"]).if_stopped("1 2 3 4 100"),
+        case("try pop", "one", &["1", "nothing"]),
+        case("try pop", "empty", &["nothing"]),
         case("reserve and commit", "wrapping", &["4 5", "4 5 100"]),
         case("reserve and commit", "waiter asleep", &["nothing", "100"]),
         case("reserve and drop", "wrapping", &["4 5"]),
@@ -127,12 +137,19 @@ pub(super) fn exclusive_pairs() -> Vec<Pair> {
     ]
 }
 
+/// What two pushes come to.
+const TWO_PUSHES: &[&str] = &["1", "1 100", "1 200", "1 100 200", "1 200 100"];
+
+/// Where several push at a time.
+pub(super) fn two_pushes() -> Pair {
+    pair("push", "push other", "one", TWO_PUSHES)
+}
+
 /// Pairs where a role has any number of holders.
 pub(super) fn shared_pairs() -> Vec<Pair> {
-    let two_pushes = &["1", "1 100", "1 200", "1 100 200", "1 200 100"];
     vec![
-        pair("push", "push other", "one", two_pushes),
-        pair("reserve and commit", "push other", "one", two_pushes),
+        two_pushes(),
+        pair("reserve and commit", "push other", "one", TWO_PUSHES),
         pair("push", "pop", "one", &["1", "1 100", "100", "nothing"]),
         pair("pop", "pop", "wrapping", &["4 5", "4", "5", "nothing"]),
         pair(

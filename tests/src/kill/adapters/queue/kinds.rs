@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use ipc_core::Mapped;
 use ipc_core::event::Wait;
 use ipc_core::segment::Segment;
-use ipc_ring::{ClaimError, PopError, PushError, Ring, bytes, mpmc, spsc};
+use ipc_ring::{ClaimError, Options, PopError, PushError, Ring, bytes, mpmc, spsc};
 
 use crate::kill::parcel::Parcel;
 
@@ -25,6 +25,12 @@ pub(in crate::kill) trait Queue: Copy + Sync + 'static {
     const ACCOUNT: &'static str;
     /// Whether each role has one holder at a time.
     const EXCLUSIVE: bool;
+    /// Whether a consumer that sleeps is told of its producer's death: there is no other one.
+    const TELLS: bool = Self::EXCLUSIVE;
+    /// Whether messages can be pushed and popped in batches, and written and read where they lie.
+    const LENDS: bool = true;
+    /// Whether four messages fit in wherever the first one lies.
+    const FIRM: bool = true;
     /// The capacity that gives room for four messages.
     const CAPACITY: usize;
     /// The ring.
@@ -33,6 +39,26 @@ pub(in crate::kill) trait Queue: Copy + Sync + 'static {
     type Producer: Send + 'static;
     /// One who pops.
     type Consumer: Send + 'static;
+
+    /// How to create one.
+    fn options() -> Options<Self::Ring> {
+        Self::Ring::options()
+    }
+    /// Somebody who has a part in the ring that the victim shall not have.
+    fn bystander(ring: &Self::Ring) -> Result<Option<Self::Producer>> {
+        let _ = ring;
+        Ok(None)
+    }
+    /// Whether newcomers can have every part that there is.
+    fn every_part(ring: &Self::Ring) -> Result<()> {
+        let _ = ring;
+        Ok(())
+    }
+    /// What was taken, as it is to be shown: where the messages of two producers are in no order, in the order of their
+    /// numbers.
+    fn in_order(taken: Vec<u64>) -> Result<Vec<u64>> {
+        Ok(taken)
+    }
 
     fn producer(ring: &Self::Ring) -> Result<Self::Producer, ClaimError>;
     fn consumer(ring: &Self::Ring) -> Result<Self::Consumer, ClaimError>;
@@ -92,6 +118,8 @@ macro_rules! ring_functions {
         }
     };
 }
+
+pub(super) use ring_functions;
 
 macro_rules! typed {
     ($name:ident, $module:ident, $exclusive:literal, $account:expr) => {
@@ -178,7 +206,7 @@ macro_rules! typed {
 }
 
 /// Of rings whose two ends are roles.
-const ROLES: &str = "\
+pub(super) const ROLES: &str = "\
 What was not published or committed is as if it had never begun; nothing in the ring needs repair. The role of the dead \
 is free as soon as somebody asks for it, and the new holder goes on where the old one's commits end. The other side is \
 told `PeerDead` once for each death, and only when it has to wait: a consumer takes what is left first.";

@@ -1,7 +1,8 @@
-//! Rings of messages of one type: `spsc` and `mpmc`.
+//! Rings from which each message is taken once: `spsc`, `mpmc`, `bytes`, `lanes`, `channel`.
 
 mod cases;
 mod kinds;
+mod lanes;
 mod stage;
 
 use std::time::{Duration, Instant};
@@ -9,8 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use ipc_ring::{ClaimError, ONLY, PopError, PushError, Ring};
 
-pub(super) use kinds::{Bytes, Mpmc, Spsc};
-use kinds::{Finish, Queue};
+use kinds::Finish;
+pub(in crate::kill) use kinds::{Bytes, Mpmc, Queue, Spsc};
+pub(in crate::kill) use lanes::{Channel, Lanes};
 
 use crate::kill::adapter::{Adapter, Case, Cast, Operation, Pair, Scene};
 use crate::kill::ground::Ground;
@@ -34,7 +36,7 @@ pub(super) struct Of<Q>(pub(super) Q);
 
 /// Whether the victim's part is the consumer's.
 fn is_consumer(operation: &str) -> bool {
-    ["pop", "read"]
+    ["pop", "try pop", "read"]
         .iter()
         .any(|verb| operation.starts_with(verb))
         || operation.ends_with("consumer")
@@ -52,19 +54,25 @@ impl<Q: Queue> Adapter for Of<Q> {
     fn cases(&self) -> Vec<Case> {
         let mut cases = cases::common();
         cases.extend(if Q::EXCLUSIVE {
-            cases::exclusive(Q::KIND == "bytes")
+            cases::exclusive(Q::KIND != "spsc")
         } else {
             cases::shared()
         });
+        cases.retain(|case| Q::LENDS || !cases::lends(case));
         cases
     }
 
     fn pairs(&self) -> Vec<Pair> {
-        if Q::EXCLUSIVE {
+        let mut pairs = if Q::EXCLUSIVE {
             cases::exclusive_pairs()
         } else {
             cases::shared_pairs()
+        };
+        if Q::KIND == Lanes::KIND {
+            pairs.push(cases::two_pushes());
         }
+        pairs.retain(|pair| Q::LENDS || !(cases::lends(&pair.first) || cases::lends(&pair.second)));
+        pairs
     }
 
     fn stage(&self, case: &Case, cast: Cast) -> Result<Box<dyn Scene>> {
@@ -116,7 +124,7 @@ fn claim<Q: Queue>(case: &Case, ring: Q::Ring) -> Result<Operation> {
                 held.0.push(producer);
                 Ok(())
             }
-            Err(ClaimError::Taken { .. }) => Ok(()),
+            Err(ClaimError::Taken { .. } | ClaimError::NoLane { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }),
         other => bail!("no operation {other}"),
@@ -144,6 +152,10 @@ fn send<Q: Queue>(case: &Case, mut producer: Q::Producer) -> Result<Operation> {
     drop(last);
     Ok(match case.operation {
         "push" => Box::new(move || Ok(Q::push(&mut producer, NEW, until)?)),
+        "try push" => Box::new(move || match Q::try_push(&mut producer, NEW) {
+            Ok(()) | Err(PushError::Full(())) => Ok(()),
+            Err(error) => Err(error.into()),
+        }),
         "push other" => Box::new(move || Ok(Q::push(&mut producer, OTHER, until)?)),
         "push unless closed" => Box::new(move || match Q::push(&mut producer, NEW, until) {
             Ok(()) | Err(PushError::Closed(())) => Ok(()),
@@ -177,6 +189,11 @@ fn receive<Q: Queue>(case: &Case, mut consumer: Q::Consumer) -> Result<Operation
     drop(last);
     Ok(match case.operation {
         "pop" => Box::new(move || Q::pop(&mut consumer, until)?.open().map(drop)),
+        "try pop" => Box::new(move || match Q::try_pop(&mut consumer) {
+            Ok(parcel) => parcel.open().map(drop),
+            Err(PopError::Empty) => Ok(()),
+            Err(error) => Err(error.into()),
+        }),
         "pop batch" => Box::new(move || Q::pop_batch(&mut consumer)),
         "read and release" => Box::new(move || Q::read(&mut consumer, Finish::Release)),
         "read and put back" => Box::new(move || Q::read(&mut consumer, Finish::PutBack)),
@@ -230,9 +247,13 @@ fn go_on<Q: Queue>(
         let pushed: Vec<u64> = numbers
             .take_while(|number| Q::try_push(&mut producer, *number).is_ok())
             .collect();
-        let expected = if closed { 0 } else { CAPACITY };
+        let expected = match (closed, Q::FIRM) {
+            (true, _) => 0..=0,
+            (false, true) => CAPACITY..=CAPACITY,
+            (false, false) => CAPACITY / 2..=CAPACITY,
+        };
         ensure!(
-            pushed.len() == expected,
+            expected.contains(&pushed.len()),
             "newcomers can push only {pushed:?}"
         );
         let mut popped = Vec::new();
@@ -242,6 +263,9 @@ fn go_on<Q: Queue>(
             "newcomers push {pushed:?} and pop {popped:?}"
         );
     }
+    drop((producer, consumer));
+    Q::every_part(ring)?;
+    let taken = Q::in_order(taken)?;
     Ok(match (closed, taken.is_empty()) {
         (false, _) => show(&taken),
         (true, true) => "closed".into(),

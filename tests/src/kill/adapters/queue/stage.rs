@@ -24,6 +24,7 @@ struct Stage<Q: Queue> {
     ring: Q::Ring,
     producer: Option<Q::Producer>,
     consumer: Option<Q::Consumer>,
+    bystander: Option<Q::Producer>,
     asleep: Option<Asleep<Q>>,
     taken: Vec<u64>,
 }
@@ -35,10 +36,11 @@ enum Asleep<Q: Queue> {
 
 /// Brings a new ring into the state of the case.
 pub(super) fn stage<Q: Queue>(case: &Case, cast: Cast) -> Result<Box<dyn Scene>> {
-    let options = Q::Ring::options().capacity(Q::CAPACITY).participants(4);
+    let options = Q::options().capacity(Q::CAPACITY).participants(4);
     let ring = options.create(Place::Memfd("kill".into()))?;
     let mut producer = Q::producer(&ring)?;
     let mut consumer = Q::consumer(&ring)?;
+    let bystander = Q::bystander(&ring)?;
     let (passed, within) = cases::contents(case.state);
     for number in 1..=passed {
         Q::try_push(&mut producer, number)?;
@@ -76,6 +78,7 @@ pub(super) fn stage<Q: Queue>(case: &Case, cast: Cast) -> Result<Box<dyn Scene>>
         ring,
         producer: Some(producer),
         consumer: Some(consumer),
+        bystander,
         asleep: None,
         taken: Vec::new(),
     };
@@ -104,6 +107,7 @@ impl<Q: Queue> Stage<Q> {
             ground,
             producer: None,
             consumer: None,
+            bystander: None,
             asleep: None,
             taken: Vec::new(),
         })
@@ -146,7 +150,7 @@ impl<Q: Queue> Stage<Q> {
     fn wake_consumer(mut self, sleeper: Sleeper<Popped<Q>>, unaided: bool) -> Result<String> {
         let mut successor = None;
         let nothing_else = !unaided && Q::len(&self.ring) == 0;
-        if !Q::is_closed(&self.ring) && (!Q::EXCLUSIVE || nothing_else) {
+        if !Q::is_closed(&self.ring) && (!Q::TELLS || nothing_else) {
             // So that nobody waits for the end of a sleep: the successor's message comes first. Where there is no one
             // producer whose death would be told, that message may be all that there is to wait for.
             let mut next = Q::producer(&self.ring)?;
@@ -241,7 +245,10 @@ impl<Q: Queue> Scene for Stage<Q> {
                 Q::producer(&self.ring).map(drop)
             };
             ensure!(
-                matches!(refused, Err(ClaimError::Taken { .. })),
+                matches!(
+                    refused,
+                    Err(ClaimError::Taken { .. } | ClaimError::NoLane { .. })
+                ),
                 "the role of a stopped process was given away: {refused:?}"
             );
         }
@@ -256,11 +263,13 @@ impl<Q: Queue> Scene for Stage<Q> {
     }
 
     fn vacate(&mut self) -> Result<()> {
-        (self.producer, self.consumer) = (None, None);
+        (self.producer, self.consumer, self.bystander) = (None, None, None);
         Ok(())
     }
 
     fn survive(mut self: Box<Self>, unaided: bool) -> Result<String> {
+        // Newcomers look whether they can have every part, this one's too.
+        drop(self.bystander.take());
         match self.asleep.take() {
             None => go_on::<Q>(&self.ring, self.producer, self.consumer, self.taken),
             Some(Asleep::Consumer(sleeper)) => self.wake_consumer(sleeper, unaided),
