@@ -2,6 +2,7 @@
 //!
 //! One file per subcommand. Data goes to standard output, everything else to standard error.
 
+mod bench;
 mod child;
 mod consume;
 mod cpus;
@@ -14,6 +15,10 @@ mod look;
 mod ls;
 mod pair;
 mod produce;
+mod push;
+mod record;
+mod recording;
+mod replay;
 mod rm;
 mod show;
 mod signals;
@@ -47,6 +52,9 @@ enum Command {
     Doctor(doctor::Doctor),
     Tail(tail::Tail),
     Top(top::Top),
+    Record(record::Record),
+    Replay(replay::Replay),
+    Bench(bench::Bench),
     Rm(rm::Rm),
     Completions(generate::Completions),
     Man(generate::Man),
@@ -64,6 +72,9 @@ pub fn main() -> ExitCode {
         Command::Doctor(doctor) => doctor.run(),
         Command::Tail(tail) => tail.run(),
         Command::Top(top) => top.run(),
+        Command::Record(record) => record.run(),
+        Command::Replay(replay) => replay.run(),
+        Command::Bench(bench) => bench.run(),
         Command::Rm(rm) => rm.run(),
         Command::Completions(completions) => completions.run(Arguments::command()),
         Command::Man(man) => man.run(Arguments::command()),

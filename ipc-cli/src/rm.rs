@@ -4,31 +4,50 @@ use anyhow::{Result, bail};
 use clap::Args;
 use ipc_core::participant::Life;
 use ipc_core::segment::Segment;
+use serde_json::json;
+
+use crate::look::Name;
 
 /// Remove segments by name.
 ///
 /// A segment that a living process has open is left alone unless forced. Processes that have it open go on using it.
 #[derive(Debug, Args)]
 pub(crate) struct Rm {
-    /// The segments
+    /// The segments: names in the default directory, or paths, which have a slash
     #[arg(required = true)]
     names: Vec<String>,
 
     /// Also those that are in use
     #[arg(long, short)]
     force: bool,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 impl Rm {
     /// Runs the command. Goes on after a name that fails, and tells the first failure at the end.
     pub(crate) fn run(&self) -> Result<()> {
         let mut first = Ok(());
+        let (mut removed, mut failed) = (Vec::new(), Vec::new());
         for name in &self.names {
-            match (self.remove(name), &first) {
+            let done = self.remove(name);
+            match &done {
+                Ok(()) => removed.push(name),
+                Err(error) => {
+                    failed.push(json!({ "name": name, "error": format!("{error:#}") }));
+                }
+            }
+            match (done, &first) {
                 (Err(error), Ok(())) => first = Err(error),
                 (Err(error), Err(_)) => eprintln!("ipc: {error:#}"),
                 (Ok(()), _) => {}
             }
+        }
+        if self.json {
+            let object = json!({ "schema_version": 1, "removed": removed, "failed": failed });
+            crate::print(&(serde_json::to_string(&object)? + "\n"))?;
         }
         first
     }
@@ -36,7 +55,7 @@ impl Rm {
     fn remove(&self, name: &str) -> Result<()> {
         if !self.force {
             // What cannot be opened, because it is damaged or of another version, is in nobody's use that we know of.
-            if let Ok(segment) = Segment::open_read_only(name) {
+            if let Ok(segment) = Name::from(name).open() {
                 let alive = segment
                     .participants()
                     .find_map(|id| match segment.life(id) {
@@ -48,6 +67,6 @@ impl Rm {
                 }
             }
         }
-        Ok(Segment::unlink(name)?)
+        Ok(Segment::unlink(Name::from(name).place())?)
     }
 }

@@ -24,6 +24,7 @@ use ipc_core::segment::{Segment, SegmentError};
 use ipc_ring::Ring as _;
 use ipc_ring::role::Holder;
 use ipc_ring::spsc::Ring;
+use serde_json::json;
 
 use crate::ended::Ended;
 use crate::signals::Signals;
@@ -61,6 +62,10 @@ pub(crate) struct Stream {
     /// Give up when the other side has not moved for so long [default: never]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
+
+    /// Tell how much went through, and how fast, as one JSON object on standard error
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
@@ -220,6 +225,16 @@ impl Open<'_> {
             .began
             .map_or(0.0, |began| began.elapsed().as_secs_f64());
         let rate = self.bytes as f64 / seconds.max(1e-6) / (1 << 30) as f64;
+        if self.stream.json {
+            let object = json!({
+                "schema_version": 1,
+                "bytes": self.bytes,
+                "seconds": seconds,
+                "gib_per_second": rate,
+            });
+            eprintln!("{object}");
+            return;
+        }
         eprintln!(
             "ipc: {}: {} in {seconds:.3} s, {rate:.2} GiB/s",
             self.stream.name,

@@ -63,4 +63,4 @@ pub use error::{ClaimError, PopError, PushError};
 pub use loan::{Loan, Reservation};
 pub use observer::Observer;
 pub use producer::Producer;
-pub use ring::{ONLY, Options, Ring};
+pub use ring::{KINDS, ONLY, Options, Ring};

@@ -127,8 +127,9 @@ pub trait Ring: Sized {
     }
 }
 
-/// How every kind of this crate clears up after the dead.
-pub(crate) const KINDS: &[Kind] = &[
+/// How every kind of this crate clears up after the dead: for [`Segment::learn`], in a program that opens segments without
+/// knowing what they hold.
+pub const KINDS: &[Kind] = &[
     crate::broadcast::KIND,
     crate::broadcast_bytes::KIND,
     crate::bytes::CHANNEL,

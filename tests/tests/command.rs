@@ -7,7 +7,7 @@ use ipc_tests::room::{Done, Room, Running, eventually, run};
 use rustix::process::Signal;
 use serde_json::Value;
 
-const SUBCOMMANDS: [&str; 11] = [
+const SUBCOMMANDS: [&str; 14] = [
     "pair",
     "produce",
     "consume",
@@ -16,6 +16,9 @@ const SUBCOMMANDS: [&str; 11] = [
     "doctor",
     "tail",
     "top",
+    "record",
+    "replay",
+    "bench",
     "rm",
     "completions",
     "man",

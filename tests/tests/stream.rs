@@ -343,6 +343,10 @@ fn names_that_cannot_be_are_refused() {
         ("a\nb", "it contains a control character"),
     ] {
         for command in ["produce", "consume", "rm"] {
+            // `rm` takes paths as well, which have a slash.
+            if command == "rm" && name.contains('/') {
+                continue;
+            }
             let room = Room::new();
             let done = run(&mut ipc(&room, &[command, name]));
             assert_failed(&done, 1, message);

@@ -8,7 +8,7 @@ use ipc_core::Layout;
 use ipc_core::segment::Segment;
 use ipc_core::sync::{Attach, Latest};
 use ipc_ring::journal::Journal;
-use ipc_ring::{Ring, broadcast, bytes, lanes, mpmc, spsc};
+use ipc_ring::{Ring, broadcast, broadcast_bytes, bytes, lanes, mpmc, spsc};
 use ipc_tests::room::{Done, Room, Running, run};
 use ipc_tests::shape::shape;
 use rustix::process::Signal;
@@ -83,8 +83,10 @@ fn every_kind_is_followed_and_nothing_is_taken() {
         1
     );
 
+    // With a patience, which shares a parameter with the stride.
     let ring = broadcast::Ring::<Tick>::options()
         .capacity(8)
+        .patience(Duration::from_secs(1))
         .create(path("all").as_path());
     let ring = ring.expect("a ring");
     ring.producer()
@@ -92,6 +94,19 @@ fn every_kind_is_followed_and_nothing_is_taken() {
         .push_slice(&ticks)
         .expect("room");
     assert_eq!(tail(&room, "all"), TICKS);
+
+    let ring = broadcast_bytes::Ring::options()
+        .capacity(4096)
+        .create(path("all-bytes").as_path());
+    let ring = ring.expect("a ring");
+    let mut producer = ring.producer().expect("a producer");
+    producer.push(b"hello").expect("room");
+    producer.push(b"world").expect("room");
+    let seen = tail(&room, "all-bytes");
+    assert!(
+        seen.contains("|hello|\n16  5 bytes\n") && seen.contains("|world|\n"),
+        "{seen}"
+    );
 
     let ring = bytes::Ring::options()
         .capacity(4096)

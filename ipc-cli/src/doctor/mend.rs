@@ -5,24 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ipc_core::participant::ParticipantId;
-use ipc_core::segment::{Kind, Segment};
-use ipc_ring::{broadcast, bytes, channel, journal, lanes, mpmc, spsc};
+use ipc_core::segment::Segment;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
 use crate::look::Name;
-
-/// How every kind that this program knows clears up after the dead.
-const KINDS: &[Kind] = &[
-    broadcast::KIND,
-    bytes::KIND,
-    channel::KIND,
-    journal::KIND,
-    lanes::KIND,
-    mpmc::KIND,
-    spsc::KIND,
-    ipc_core::ids::KIND,
-];
 
 /// Something that can be done without asking.
 #[derive(Debug)]
@@ -55,7 +42,8 @@ fn recover(name: &Name, number: u16) -> bool {
     ) else {
         return false;
     };
-    segment.learn(KINDS);
+    segment.learn(ipc_ring::KINDS);
+    segment.learn(&[ipc_core::ids::KIND]);
     segment.recover(id)
 }
 

@@ -3,6 +3,7 @@
 //! Nobody waits for an observer, so it may be overtaken. What it hands out was whole when it was copied:
 //!
 //! - `mpmc`, `broadcast`, `latest`: the word of the slot was looked at before and after the copy.
+//! - `broadcast_bytes`: a reader that may miss records only loads, so it is one of those.
 //! - `journal`: the checksum of the record.
 //! - `spsc` and the rings of bytes have no word in the slot. What nobody has taken cannot be overwritten, and is certain.
 //!   What was taken just before is shown as long as it lies in the newer half of the ring, where a producer writes only
@@ -15,9 +16,12 @@ use ipc_core::ReadOnly;
 use ipc_core::memory::{Memory, Slots, Word32, Word64, Words};
 use ipc_core::segment::ObjectView;
 use ipc_core::sync::Register;
+use ipc_ring::broadcast_bytes::{self, Watcher};
+use ipc_ring::bytes::ReceiveRecords;
 use ipc_ring::journal::JournalError;
 use ipc_ring::journal::protocol::Log;
 use ipc_ring::mpmc::geometry::{Geometry, Phase, State};
+use ipc_ring::side::Refusal;
 
 use super::rings::journal_log;
 use super::values::Decoder;
@@ -59,6 +63,7 @@ enum Kind {
     Mpmc(Slotted),
     Broadcast(Slotted),
     Lanes(Lanes),
+    Records(Box<Watcher<ReadOnly>>),
     Journal {
         log: Box<Log<ReadOnly>>,
         at: u64,
@@ -84,6 +89,7 @@ impl Follower {
             "spsc" => Kind::Spsc(Spsc::new(&object, start).with_context(misfit)?),
             "mpmc" => Kind::Mpmc(Slotted::mpmc(&object, start).with_context(misfit)?),
             "bcast" => Kind::Broadcast(Slotted::broadcast(&object, start).with_context(misfit)?),
+            "bcastbyt" => Kind::Records(watcher(&object, start).with_context(misfit)?),
             "bytes" | "lanes" | "channel" => {
                 Kind::Lanes(Lanes::new(&object, start).with_context(misfit)?)
             }
@@ -120,7 +126,7 @@ impl Follower {
     /// Whether there is something to follow in objects of this kind.
     pub(crate) fn can(kind: [u8; 8]) -> bool {
         let kinds = [
-            "spsc", "mpmc", "bcast", "bytes", "lanes", "channel", "journal", "latest",
+            "spsc", "mpmc", "bcast", "bcastbyt", "bytes", "lanes", "channel", "journal", "latest",
         ];
         kinds.contains(&&*crate::show::tag(kind))
     }
@@ -136,6 +142,7 @@ impl Follower {
             Kind::Mpmc(ring) => ring.next_mpmc(into),
             Kind::Broadcast(ring) => ring.next_broadcast(into),
             Kind::Lanes(lanes) => lanes.next(into),
+            Kind::Records(watcher) => next_record(watcher, into),
             Kind::Journal { log, at } => match log.read(*at, into) {
                 Ok(Some(range)) => {
                     *at = range.end;
@@ -293,8 +300,9 @@ struct Slotted {
 impl Slotted {
     fn new(object: &ObjectView, slots: usize, closed: usize) -> Result<Self> {
         let area = object.area();
-        let [capacity, stride] = object.entry().parameters;
-        let (capacity, stride) = (capacity as usize, stride as usize);
+        let [capacity, second] = object.entry().parameters;
+        // Its upper half is the patience of a `broadcast` ring.
+        let (capacity, stride) = (capacity as usize, second as u32 as usize);
         let slots = area.slots(slots, stride, capacity)?;
         let schema = ipc_core::layout::Schema::parse(&object.entry().schema);
         // Without a layout, everything behind the word.
@@ -413,6 +421,39 @@ impl Slotted {
         } else {
             self.skip()
         }
+    }
+}
+
+/// A reader of a `broadcast_bytes` ring that the producer knows nothing of.
+fn watcher(object: &ObjectView, start: Start) -> Result<Box<Watcher<ReadOnly>>> {
+    let capacity = usize::try_from(object.entry().parameters[0])?;
+    let ring = broadcast_bytes::Shared::new(object.area(), capacity)?;
+    let start = match start {
+        Start::Oldest => broadcast_bytes::Start::Oldest,
+        Start::Now => broadcast_bytes::Start::Newest,
+    };
+    match ring.watcher(start, false) {
+        Ok(watcher) => Ok(Box::new(watcher)),
+        Err(_) => corrupt(),
+    }
+}
+
+fn next_record(watcher: &mut Watcher<ReadOnly>, into: &mut Vec<u8>) -> Result<Next> {
+    let copied = watcher.try_next().and_then(|record| {
+        let position = record.start();
+        into.resize(record.len(), 0);
+        watcher.read(&record, 0, into);
+        watcher.commit(record).map(|()| position)
+    });
+    match copied {
+        Ok(position) => Ok(Next::Record {
+            position,
+            lane: None,
+        }),
+        Err(Refusal::Lagged(missed)) => Ok(Next::Missed(missed)),
+        Err(Refusal::Closed) => Ok(Next::Closed),
+        Err(Refusal::Corrupt) => corrupt(),
+        Err(_) => Ok(Next::Nothing),
     }
 }
 

@@ -15,7 +15,9 @@ use super::rings::{self, Ring};
 
 /// Whether this program reads that version of a kind. The second one of rings has seats behind all that the first has.
 pub(super) fn is_known(tag: &str, version: u32) -> bool {
-    let rings = ["spsc", "mpmc", "bcast", "bytes", "lanes", "channel"];
+    let rings = [
+        "spsc", "mpmc", "bcast", "bcastbyt", "bytes", "lanes", "channel",
+    ];
     version == 1 || version == 2 && rings.contains(&tag)
 }
 
@@ -121,6 +123,7 @@ pub(super) fn look(object: &ObjectView) -> Seen {
         "spsc" => rings::spsc(area, entry),
         "mpmc" => rings::mpmc(area, entry),
         "bcast" => rings::broadcast(area, entry),
+        "bcastbyt" => rings::broadcast_bytes(area, entry),
         "bytes" | "lanes" | "channel" => rings::lanes(area, entry),
         "journal" => rings::journal(object),
         "mutex" | "once" => lock(area, 0).map(|(lock, point)| Seen {

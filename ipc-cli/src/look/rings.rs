@@ -272,6 +272,36 @@ pub(super) fn broadcast(area: &Area<ReadOnly>, entry: &Entry) -> Result<Seen, Ou
     Ok(Seen::ring(ring, points))
 }
 
+/// One producer, any number of readers, records: the words of `broadcast`, with positions in bytes, and marks.
+pub(super) fn broadcast_bytes(area: &Area<ReadOnly>, entry: &Entry) -> Result<Seen, OutOfArea> {
+    let mut seen = broadcast(area, entry)?;
+    let pushed = number_at(area, 0)?;
+    if let Some(ring) = &mut seen.ring {
+        ring.unit = "bytes";
+        ring.pushed = pushed;
+        // Of the slowest reader that is waited for.
+        let mut popped = pushed;
+        for reader in ring.roles.iter().filter(|role| role.behind > 0) {
+            let number = number_at(area, 512 + 128 * reader.lane.unwrap_or(0) + 16)?;
+            if pushed.wrapping_sub(number) > pushed.wrapping_sub(popped) {
+                popped = number;
+            }
+        }
+        ring.popped = popped;
+    }
+    Ok(seen)
+}
+
+/// The number of the record at the position of a mark, from the note that names the position.
+fn number_at(area: &Area<ReadOnly>, mark: usize) -> Result<u64, OutOfArea> {
+    let position = word64(area, mark)?;
+    let note = match word64(area, mark + 8)? == position {
+        true => mark + 8,
+        false => mark + 32,
+    };
+    word64(area, note + 8)
+}
+
 /// The journal of an object, by loads alone.
 pub(crate) fn journal_log(object: &ObjectView) -> Result<Log<ReadOnly>, OutOfArea> {
     let (area, entry) = (object.area(), object.entry());

@@ -42,6 +42,21 @@ pub struct Place {
 }
 
 impl Place {
+    /// The position at which the record begins.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Bytes of the payload.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the payload has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Where a record of `len` bytes goes that begins at `start`.
     #[inline]
     pub(crate) fn new<M: Memory>(arena: &Arena<M>, start: u64, len: usize) -> Self {

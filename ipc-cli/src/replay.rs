@@ -1,0 +1,204 @@
+//! `ipc replay`: a recording, into a ring.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use ipc_core::segment::{Object, Segment, SegmentError, SegmentOptions};
+use serde_json::json;
+
+use crate::ended::Ended;
+use crate::look::Name;
+use crate::push::{Pushed, Pusher};
+use crate::recording::{Head, Reader};
+use crate::show;
+use crate::signals::Signals;
+
+/// Push what `ipc record` has recorded into a ring, at the rate at which it came, or another.
+///
+/// The ring is made like the one that was recorded if there is none of that name. While it is full, the replay waits for the
+/// consumer.
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// The file to read; - for standard input
+    file: String,
+
+    /// The segment: a name in the default directory, or a path, which has a slash
+    name: String,
+
+    /// The object in it [default: that of the recording]
+    #[arg(long, value_name = "NAME")]
+    object: Option<String>,
+
+    /// So many messages a second
+    #[arg(long, value_name = "N", conflicts_with_all = ["speed", "fast"], value_parser = positive)]
+    rate: Option<f64>,
+
+    /// So many times as fast as they came
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = positive)]
+    speed: f64,
+
+    /// As fast as the consumer takes them
+    #[arg(long, conflicts_with = "speed")]
+    fast: bool,
+
+    /// Close the ring at the end, so that the consumer knows
+    #[arg(long)]
+    close: bool,
+
+    /// Give up when the ring has been full for so long [default: never]
+    #[arg(long, value_name = "SECONDS", value_parser = crate::stream::seconds)]
+    timeout: Option<Duration>,
+
+    /// Print what was replayed as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|n| (1e-6..=1e12).contains(n));
+    number.ok_or_else(|| "a number above 0".to_owned())
+}
+
+/// How long a sleep may last before signals are looked at.
+const PIECE: Duration = Duration::from_millis(50);
+
+impl Replay {
+    /// Runs the command.
+    pub(crate) fn run(&self) -> Result<()> {
+        let signals = Signals::catch()?;
+        let (mut reader, head) = self.input()?;
+        let name = &self.name;
+        let object = self.object(&head)?;
+        let mut pusher =
+            Pusher::new(&object).with_context(|| format!("cannot replay into {name:?}"))?;
+        let bar = bar();
+        let begun = Instant::now();
+        let (mut messages, mut bytes) = (0u64, 0);
+        while let Some(message) = reader
+            .next()
+            .with_context(|| format!("cannot read {:?}", self.file))?
+        {
+            let due = match self.rate {
+                Some(rate) => Duration::from_secs_f64(messages as f64 / rate),
+                None if self.fast => Duration::ZERO,
+                None => Duration::from_nanos((message.at as f64 / self.speed) as u64),
+            };
+            sleep_until(begun + due, &signals)?;
+            self.push(&mut pusher, &message.payload, object.segment(), &signals)?;
+            messages += 1;
+            bytes += message.payload.len() as u64;
+            bar.set_position(messages);
+            if messages % 1024 == 0 {
+                signals.check()?;
+            }
+        }
+        bar.finish_and_clear();
+        if self.close {
+            pusher.close();
+        }
+        if reader.is_cut {
+            eprintln!(
+                "ipc: {:?} ends in the middle of a message: its recorder was killed",
+                self.file
+            );
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        if self.json {
+            let object = json!({
+                "schema_version": 1,
+                "messages": messages,
+                "bytes": bytes,
+                "seconds": seconds,
+                "is_cut": reader.is_cut,
+            });
+            return crate::print(&(serde_json::to_string(&object)? + "\n"));
+        }
+        eprintln!(
+            "ipc: {}: {} messages, {} in {seconds:.3} s",
+            show::plain(name),
+            show::count(messages),
+            show::bytes(bytes)
+        );
+        Ok(())
+    }
+
+    fn input(&self) -> Result<(Reader<Box<dyn Read>>, Head)> {
+        let from: Box<dyn Read> = match &*self.file {
+            "-" => Box::new(io::stdin()),
+            path => Box::new(File::open(path).with_context(|| format!("cannot open {path:?}"))?),
+        };
+        Reader::new(from).with_context(|| format!("cannot replay {:?}", self.file))
+    }
+
+    /// The object to replay into, of the same kind and layout as the one that was recorded.
+    fn object(&self, head: &Head) -> Result<Object> {
+        let name = self.object.as_ref().unwrap_or(&head.object);
+        let place = || Name(self.name.clone()).place();
+        let segment = match Segment::open(place()) {
+            Ok(segment) => segment,
+            Err(SegmentError::NotFound { .. }) => SegmentOptions::new()
+                .object(name, head.spec())
+                .open_or_create(place())
+                .with_context(|| format!("cannot make {:?}", self.name))?,
+            Err(error) => return Err(error.into()),
+        };
+        let object = segment.object(name)?;
+        object.expect(head.kind, head.version, &head.schema)?;
+        Ok(object)
+    }
+
+    fn push(
+        &self,
+        pusher: &mut Pusher,
+        message: &[u8],
+        segment: &Segment,
+        signals: &Signals,
+    ) -> Result<()> {
+        let mut full_since = None;
+        while pusher
+            .try_push(message)
+            .with_context(|| format!("cannot push into {:?}", self.name))?
+            == Pushed::Full
+        {
+            let since = *full_since.get_or_insert_with(Instant::now);
+            signals.check()?;
+            if let Err(SegmentError::Replaced) = segment.check() {
+                bail!(Ended::PeerDead(format!(
+                    "somebody has removed {:?}",
+                    self.name
+                )));
+            }
+            if let Some(timeout) = self.timeout {
+                ensure!(
+                    since.elapsed() <= timeout,
+                    Ended::TimedOut(format!("{:?} has been full for {timeout:?}", self.name))
+                );
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+        Ok(())
+    }
+}
+
+fn sleep_until(until: Instant, signals: &Signals) -> Result<()> {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        signals.check()?;
+        thread::sleep(left.min(PIECE));
+    }
+}
+
+/// A line that shows how it goes, if standard error is a terminal.
+fn bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {human_pos} messages, {per_sec}");
+    ProgressBar::new_spinner()
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+}
