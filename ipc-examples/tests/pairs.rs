@@ -14,7 +14,7 @@ struct Pair {
     took: &'static str,
 }
 
-const PAIRS: [Pair; 6] = [
+const PAIRS: [Pair; 7] = [
     Pair {
         producer: env!("CARGO_BIN_EXE_spsc_producer"),
         consumer: env!("CARGO_BIN_EXE_spsc_consumer"),
@@ -50,6 +50,12 @@ const PAIRS: [Pair; 6] = [
         consumer: env!("CARGO_BIN_EXE_channel_consumer"),
         sent: "producer: sent 200000 orders\n",
         took: "consumer: bought 650000 pieces, cancelled 150000 orders\n",
+    },
+    Pair {
+        producer: env!("CARGO_BIN_EXE_journal_producer"),
+        consumer: env!("CARGO_BIN_EXE_journal_consumer"),
+        sent: "producer: appended 100000 entries\n",
+        took: "consumer: read 100000 entries, all of them durable\n",
     },
 ];
 
