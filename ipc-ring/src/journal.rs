@@ -400,7 +400,7 @@ impl Reader {
         deadline: Instant,
     ) -> Result<Option<Range<u64>>, JournalError> {
         let journal = self.journal.clone();
-        let event = journal.log.appended();
+        let event = journal.log.news(self.durable_only);
         let left = deadline.saturating_duration_since(Instant::now());
         let deadline = event.memory().now().saturating_add(left);
         let holder = std::cell::Cell::new(None);

@@ -359,9 +359,13 @@ impl<M: Memory> Log<M> {
         self.geometry.capacity()
     }
 
-    /// The event of those who wait for records.
-    pub(super) fn appended(&self) -> &Event<M> {
-        &self.appended
+    /// The event of those who wait for records, or for records that are on disk.
+    pub(super) fn news(&self, durable_only: bool) -> &Event<M> {
+        if durable_only {
+            &self.synced
+        } else {
+            &self.appended
+        }
     }
 
     /// Copies the next record at or behind `position` out, by loads alone, and gives where it lies; nothing if there is none.

@@ -391,6 +391,7 @@ impl RotatingReader {
         loop {
             // The events of the file that the reader is in now. A slice later it may be in another one.
             let here = self.cursor.clone();
+            let durable_only = self.durable_only;
             let holder = Cell::new(None);
             let attempt = || {
                 holder.set(None);
@@ -403,7 +404,7 @@ impl RotatingReader {
                 }
             };
             let left = deadline.saturating_duration_since(Instant::now());
-            let waited = chain.with_events(&here, |events| {
+            let waited = chain.with_events(&here, durable_only, |events| {
                 let slice = events[0].memory().now().saturating_add(left.min(SLICE));
                 wait_any(events, Wait::default(), Some(slice), attempt, || Ok(()))
             })?;

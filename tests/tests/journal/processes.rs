@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::{Duration, Instant};
 
+use ipc_core::event::SLICE;
 use ipc_core::memory::Word64;
 use ipc_core::segment::{ObjectSpec, Place, SegmentOptions};
 use ipc_core::{Mapped, segment::Object};
+use ipc_ring::journal::rotating::RotatingJournal;
 use ipc_ring::journal::{Journal, JournalError};
 use ipc_tests::child::Child;
 use ipc_tests::powercut::Random;
@@ -35,6 +37,61 @@ impl Words {
     pub(crate) fn at(&self, index: usize) -> Word64<Mapped> {
         self.0.area().word64(index * 8).unwrap()
     }
+}
+
+// A sync that does not wake those who wait for what it makes durable: they would learn of it at their next look around only.
+#[test]
+fn a_sync_wakes_those_who_wait_for_what_is_durable() {
+    const ROUNDS: usize = 21;
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("one");
+    let one = Journal::create(path.as_path(), 1 << 16).unwrap();
+    let many = RotatingJournal::open_or_create(parent.path().join("many"), 4096).unwrap();
+    let mut reader = one.reader_from(0).unwrap().durable_only();
+    let mut rotating = many.reader_from(0).unwrap().durable_only();
+
+    let median = |read: &mut (dyn FnMut() -> Instant + Send), publish: &dyn Fn() -> Instant| {
+        let mut delays: Vec<Duration> = (0..ROUNDS)
+            .map(|_| {
+                std::thread::scope(|scope| {
+                    let waiting = scope.spawn(&mut *read);
+                    let synced = publish();
+                    waiting.join().unwrap().saturating_duration_since(synced)
+                })
+            })
+            .collect();
+        delays.sort();
+        delays[ROUNDS / 2]
+    };
+    // After the append it looks, sees nothing that is durable, and goes to sleep again; the pause lets it.
+    let pause = || std::thread::sleep(Duration::from_millis(5));
+    let record = [7; 40];
+    let mut found = Vec::new();
+    let mut read = || {
+        reader.read_until(&mut found, soon()).unwrap().unwrap();
+        Instant::now()
+    };
+    let publish = || {
+        let at = one.append(&record).unwrap();
+        pause();
+        one.sync(at.end).unwrap();
+        Instant::now()
+    };
+    let of_one = median(&mut read, &publish);
+    let mut found = Vec::new();
+    let mut read = || {
+        rotating.read_until(&mut found, soon()).unwrap().unwrap();
+        Instant::now()
+    };
+    let publish = || {
+        let at = many.append(&record).unwrap();
+        pause();
+        many.sync(at.end).unwrap();
+        Instant::now()
+    };
+    let of_many = median(&mut read, &publish);
+    let limit = SLICE / 2;
+    assert!(of_one < limit && of_many < limit, "{of_one:?}, {of_many:?}");
 }
 
 // The plainest use: a record that another process has appended and synced is read as it was, live, and again later.

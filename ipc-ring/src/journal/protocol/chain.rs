@@ -341,15 +341,16 @@ impl<F: Files> Chain<F> {
         Ok(Cursor::new(position))
     }
 
-    /// Calls `work` with the events that tell of records behind a cursor and of the next file.
+    /// Calls `work` with the events that tell of records behind a cursor, or of records on disk, and of the next file.
     pub(crate) fn with_events<T>(
         &self,
         cursor: &Cursor<F>,
+        durable_only: bool,
         work: impl FnOnce(&[&Event<F::Memory>]) -> T,
     ) -> T {
         match &cursor.file {
             Some(Numbered { file, .. }) => {
-                work(&[self.files.log(file).0.appended(), &self.rotated])
+                work(&[self.files.log(file).0.news(durable_only), &self.rotated])
             }
             None => work(&[&self.rotated]),
         }
