@@ -3,9 +3,23 @@
 use std::io;
 use std::process::ExitCode;
 
-/// The table of exit codes, for `--help`.
-pub(crate) const EXIT_CODES: &str =
-    "Exit codes: 0 done, 1 failed, 2 usage, 3 the other side died or went away, 4 timed out.";
+/// The exit codes and what they mean.
+pub(crate) const CODES: &[(u8, &str)] = &[
+    (0, "done"),
+    (1, "failed"),
+    (2, "usage"),
+    (3, "the other side died or went away"),
+    (4, "timed out"),
+];
+
+/// The same in a line, for `--help`.
+pub(crate) fn exit_codes() -> String {
+    let codes: Vec<String> = CODES
+        .iter()
+        .map(|(code, meaning)| format!("{code} {meaning}"))
+        .collect();
+    format!("Exit codes: {}.", codes.join(", "))
+}
 
 /// Ends that have an exit code of their own. Put anywhere into the chain of an error.
 #[derive(Clone, Debug, thiserror::Error)]

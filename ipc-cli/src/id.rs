@@ -44,6 +44,9 @@ enum Command {
         /// How many
         #[arg(long, short, default_value_t = 1)]
         count: u64,
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
     },
     /// Draw ids by blocks, which is faster; one a line
     Lease {
@@ -52,6 +55,9 @@ enum Command {
         /// How many
         #[arg(long, short, default_value_t = 1)]
         count: u64,
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
     },
     /// Draw ids for others: each line `N` that comes over the socket is answered by `FIRST LAST`
     Serve {
@@ -74,8 +80,8 @@ impl Id {
         match &self.command {
             Command::Init { path } => drop(Ids::create(path.as_path())?),
             Command::Show { path, json } => crate::print(&show(path, *json)?)?,
-            Command::Get { path, count } => get(path, *count)?,
-            Command::Lease { path, count } => lease(path, *count)?,
+            Command::Get { path, count, json } => get(path, *count, *json)?,
+            Command::Lease { path, count, json } => lease(path, *count, *json)?,
             Command::Serve { path, socket } => serve(path, socket.as_deref())?,
             Command::Adopt { path } => drop(Ids::adopt(path.as_path())?),
         }
@@ -124,30 +130,38 @@ fn show(path: &Path, json: bool) -> Result<String> {
     ))
 }
 
-fn get(path: &Path, count: u64) -> Result<()> {
+/// An id on a line.
+fn write_id(out: &mut impl Write, id: u64, json: bool) -> io::Result<()> {
+    match json {
+        true => writeln!(out, r#"{{"schema_version":1,"id":{id}}}"#),
+        false => writeln!(out, "{id}"),
+    }
+}
+
+fn get(path: &Path, count: u64, json: bool) -> Result<()> {
     use std::os::unix::fs::FileTypeExt;
     let is_socket = path
         .metadata()
         .is_ok_and(|metadata| metadata.file_type().is_socket());
     if is_socket {
-        return request(path, count);
+        return request(path, count, json);
     }
     let ids = Ids::open(path)?;
     // Line by line: if the reader goes away, at most one id goes with it.
     let mut out = io::stdout().lock();
     for _ in 0..count {
-        writeln!(out, "{}", ids.next()?)?;
+        write_id(&mut out, ids.next()?, json)?;
     }
     ids.touch();
     Ok(())
 }
 
-fn lease(path: &Path, count: u64) -> Result<()> {
+fn lease(path: &Path, count: u64, json: bool) -> Result<()> {
     let ids = Ids::open(path)?;
     let mut lease = ids.lease()?;
     let mut out = BufWriter::new(io::stdout().lock());
     for _ in 0..count {
-        writeln!(out, "{}", lease.next()?)?;
+        write_id(&mut out, lease.next()?, json)?;
     }
     out.flush()?;
     ids.touch();
@@ -232,7 +246,7 @@ fn answer(ids: &Ids, client: UnixStream) -> Result<()> {
 }
 
 /// Draws ids from a server.
-fn request(socket: &Path, mut count: u64) -> Result<()> {
+fn request(socket: &Path, mut count: u64, json: bool) -> Result<()> {
     let stream = UnixStream::connect(socket)
         .with_context(|| format!("nobody serves ids at {}", socket.display()))?;
     let mut answers = BufReader::new(stream.try_clone()?).lines();
@@ -245,11 +259,12 @@ fn request(socket: &Path, mut count: u64) -> Result<()> {
         let bounds = line
             .split_once(' ')
             .and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
-        let Some((first, last)) = bounds.filter(|(first, last): &(u64, u64)| first <= last) else {
+        let as_many = |(first, last): &(u64, u64)| last.checked_sub(*first) == Some(some - 1);
+        let Some((first, last)) = bounds.filter(as_many) else {
             bail!("the server says: {line}");
         };
         for id in first..=last {
-            writeln!(out, "{id}")?;
+            write_id(&mut out, id, json)?;
         }
         count -= some;
     }

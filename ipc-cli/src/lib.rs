@@ -35,7 +35,7 @@ use ended::Ended;
 
 /// Run, measure and inspect shared memory between processes.
 #[derive(Debug, Parser)]
-#[command(name = "ipc", bin_name = "ipc", version, max_term_width = 100, after_help = ended::EXIT_CODES)]
+#[command(name = "ipc", bin_name = "ipc", version, max_term_width = 100, after_help = ended::exit_codes())]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

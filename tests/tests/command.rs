@@ -1,16 +1,18 @@
 //! The command line itself, and the commands that only look.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use ipc_tests::room::{Done, Room, Running, eventually, run};
 use rustix::process::Signal;
 use serde_json::Value;
 
-const SUBCOMMANDS: [&str; 14] = [
+const SUBCOMMANDS: [&str; 15] = [
     "pair",
     "produce",
     "consume",
+    "id",
     "ls",
     "inspect",
     "doctor",
@@ -23,6 +25,9 @@ const SUBCOMMANDS: [&str; 14] = [
     "completions",
     "man",
 ];
+
+/// What `ipc id` can do.
+const IDS: [&str; 6] = ["init", "show", "get", "lease", "serve", "adopt"];
 
 fn ipc(room: &Room, arguments: &[&str]) -> Command {
     room.command(env!("CARGO_BIN_EXE_ipc-under-test"), arguments)
@@ -50,6 +55,15 @@ fn help_and_mistakes_have_their_exit_codes() {
         assert!(help.contains(&format!("Usage: ipc {name}")), "{help}");
     }
     let help = text(&run(&mut ipc(&room, &["--help"])));
+    let listed: Vec<&str> = help
+        .lines()
+        .filter_map(|line| line.strip_prefix("  "))
+        .filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase()))
+        .filter_map(|line| line.split(' ').next())
+        .filter(|name| *name != "help")
+        .collect();
+    assert_eq!(listed.len(), SUBCOMMANDS.len(), "{listed:?}");
+    assert!(listed.iter().all(|name| SUBCOMMANDS.contains(name)));
     assert!(
         help.contains("Exit codes: 0 done, 1 failed, 2 usage"),
         "{help}"
@@ -149,21 +163,113 @@ fn completions_are_scripts_of_their_shell() {
     }
 }
 
-// Would catch a command without a man page, and a page of another command.
+// Would catch a command without a man page, a page of another command, and one that lacks an option.
 #[test]
 fn every_command_has_a_man_page() {
     let room = Room::new();
     let page = text(&run(&mut ipc(&room, &["man"])));
     assert!(page.contains(".TH ipc 1"), "{page}");
-    for name in SUBCOMMANDS {
-        assert!(
-            page.contains(&format!("ipc\\-{name}(1)")),
-            "{name} is missing: {page}"
-        );
-        let page = text(&run(&mut ipc(&room, &["man", name])));
-        assert!(page.contains(&format!(".TH ipc-{name} 1")), "{page}");
+    let directory = room.path().join("man1");
+    fs::create_dir(&directory).expect("a directory");
+    text(&run(ipc(&room, &["man", "--to"]).arg(&directory)));
+    let written = fs::read_dir(&directory).expect("it is there").count();
+    let below = IDS.iter().map(|name| ("id", Some(*name)));
+    let all = SUBCOMMANDS.iter().map(|name| (*name, None)).chain(below);
+    assert_eq!(written, 1 + all.clone().count());
+    for (name, below) in all {
+        let mut words = vec![name];
+        words.extend(below);
+        let dashed = format!("ipc-{}", words.join("-"));
+        let listed = page.contains(&format!("{}(1)", dashed.replace('-', "\\-")));
+        assert!(listed || below.is_some(), "{dashed} is missing: {page}");
+        let page = text(&run(&mut ipc(&room, &[&["man"], &words[..]].concat())));
+        let file = fs::read_to_string(directory.join(format!("{dashed}.1")));
+        assert_eq!(file.expect("it was written"), page);
+        assert!(page.contains(&format!(".TH {dashed} 1")), "{page}");
+        for section in ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "ENVIRONMENT"] {
+            assert!(
+                page.contains(&format!(".SH {section}\n")),
+                "{dashed}: {section}"
+            );
+        }
+        assert!(page.contains(".SH \"EXIT STATUS\"\n"), "{page}");
+        let help = text(&run(&mut ipc(&room, &[&words[..], &["--help"]].concat())));
+        for option in options(&help) {
+            let option = option.replace('-', "\\-");
+            assert!(page.contains(&option), "{dashed}: {option}");
+        }
+    }
+    // What the formatter of every system says of them.
+    let mut pages: Vec<_> = fs::read_dir(&directory)
+        .expect("it is there")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    pages.sort();
+    match Command::new("groff")
+        .args(["-man", "-ww", "-z"])
+        .args(&pages)
+        .output()
+    {
+        Ok(said) => assert!(
+            said.stderr.is_empty(),
+            "{}",
+            String::from_utf8_lossy(&said.stderr)
+        ),
+        Err(error) => println!("skipped: groff is not here to check the pages: {error}"),
     }
     let done = run(&mut ipc(&room, &["man", "nothing"]));
     assert_eq!(done.code, Some(1));
-    assert!(done.err.contains("there is no subcommand \"nothing\""));
+    assert!(
+        done.err
+            .contains("there is no subcommand \"nothing\" of \"ipc\"; there are pair, ")
+    );
+}
+
+/// The long options that a text names.
+fn options(text: &str) -> Vec<&str> {
+    let words = text.split(|c: char| !c.is_ascii_lowercase() && c != '-');
+    words
+        .filter(|word| word.len() > 3 && word.starts_with("--"))
+        .collect()
+}
+
+// Would catch a command without a page in the book, a page that does not say how the command ends, and one that names an
+// option that is not there any more.
+#[test]
+fn every_command_has_a_page_in_the_book() {
+    let room = Room::new();
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let summary = fs::read_to_string(docs.join("SUMMARY.md")).expect("it is there");
+    for name in SUBCOMMANDS {
+        let file = format!("commands/{name}.md");
+        assert!(
+            summary.contains(&format!("(`{file}`)").replace('`', "")),
+            "{file}"
+        );
+        let page = fs::read_to_string(docs.join(&file)).expect("a page");
+        assert!(page.starts_with(&format!("# ipc {name}\n")), "{file}");
+        let example = format!("$ ipc {name}");
+        assert!(
+            page.contains(&example) || page.contains(&format!("ipc {name} ")),
+            "{file}"
+        );
+        assert!(page.contains("\n## Exit codes\n"), "{file}");
+        let mut help = text(&run(&mut ipc(&room, &[name, "--help"])));
+        if name == "id" {
+            for below in IDS {
+                help += &text(&run(&mut ipc(&room, &["id", below, "--help"])));
+            }
+        }
+        let there = options(&help);
+        // In the examples of one command there may be others; only its own lines are looked at.
+        for line in page
+            .lines()
+            .filter(|line| !line.contains("$ ") || line.contains(&example))
+        {
+            for option in options(line) {
+                let other = ["--release", "--features"].contains(&option);
+                assert!(other || there.contains(&option), "{file} names {option}");
+            }
+        }
+    }
 }

@@ -66,12 +66,8 @@ fn it_follows_the_size_of_the_terminal() {
     let mut terminal = Terminal::start(ipc(&room, &["top", "-d", "0.1"]), 12, 100);
     terminal.see("the whole first line", |screen| screen.contains("q quits"));
     terminal.resize(4, 30);
-    terminal.see("a cut line", |screen| {
-        screen
-            .lines()
-            .next()
-            .is_some_and(|line| line.ends_with('…'))
-    });
+    // The emulator may have wrapped what was drawn for the old size, and join what is on the next line.
+    terminal.see("a cut line", |screen| screen.chars().nth(29) == Some('…'));
     terminal.see("what is hidden", |screen| screen.contains("lines more"));
     terminal.type_keys("q");
     assert_eq!(terminal.end(), Some(0));

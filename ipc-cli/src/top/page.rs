@@ -18,8 +18,9 @@ pub(super) fn screen(watched: &[Watched], interval: Duration, screen: &Screen) -
     let waiting: usize = each(watched).map(|(_, seen)| seen.waiting()).sum();
     lines.push((
         format!(
-            "ipc top  {} segments, {attached} attached, {waiting} waiting  every {interval:?}  q quits",
-            watched.len()
+            "ipc top  {} segment{}, {attached} attached, {waiting} waiting  every {interval:?}  q quits",
+            watched.len(),
+            if watched.len() == 1 { "" } else { "s" },
         ),
         Look::Bold,
     ));

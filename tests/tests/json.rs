@@ -1,0 +1,215 @@
+//! What the commands give to programs: the JSON of each, how it ends, and what it does when nobody reads.
+
+use std::io::Read as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, Stdio};
+
+use ipc_ring::{Ring, spsc};
+use ipc_tests::room::{Room, Running, run};
+use ipc_tests::shape::shape;
+use ipc_tests::terminal::Terminal;
+use serde_json::Value;
+
+fn ipc(room: &Room, arguments: &[&str]) -> Command {
+    room.command(env!("CARGO_BIN_EXE_ipc-under-test"), arguments)
+}
+
+/// A ring `x` with five numbers in it.
+fn ring(room: &Room) -> spsc::Ring<u64> {
+    let options = spsc::Ring::<u64>::options().capacity(8);
+    let ring = options.create(room.path().join("x").as_path());
+    let ring = ring.expect("a ring");
+    let mut producer = ring.producer().expect("a producer");
+    producer.push_slice(&[1, 2, 3, 4, 5]).expect("room");
+    ring
+}
+
+/// One JSON object of the version that is promised.
+fn object(text: &[u8]) -> Value {
+    let text = String::from_utf8_lossy(text);
+    let object: Value =
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    assert_eq!(object["schema_version"], 1, "{object}");
+    object
+}
+
+// Would catch JSON whose members were renamed, removed, or given another type without another version. Those of `ls`,
+// `inspect`, `doctor`, `tail`, `top`, `record` and `replay` are held in the tests of their own.
+#[test]
+fn the_shapes_are_kept() {
+    let room = Room::new();
+    let out = |arguments: &[&str]| {
+        let done = run(&mut ipc(&room, arguments));
+        assert_eq!((done.code, &*done.err), (Some(0), ""), "{arguments:?}");
+        object(&done.out)
+    };
+    let short = [
+        "pair",
+        "--json",
+        "--messages",
+        "1000",
+        "--round-trips",
+        "100",
+    ];
+    insta::assert_json_snapshot!("pair", shape(&out(&short)));
+
+    let file = room.path().join("ids");
+    let file = file.to_str().expect("text");
+    assert_eq!(run(&mut ipc(&room, &["id", "init", file])).code, Some(0));
+    insta::assert_json_snapshot!("id", shape(&out(&["id", "get", file, "--json"])));
+    assert_eq!(out(&["id", "get", file, "--json"])["id"], 2);
+    assert_eq!(out(&["id", "lease", file, "--json"])["id"], 3);
+    insta::assert_json_snapshot!("id-show", shape(&out(&["id", "show", file, "--json"])));
+
+    let mut producer =
+        Running::start(ipc(&room, &["produce", "s", "--json"]).stdin(Stdio::piped()));
+    drop(producer.child().stdin.take());
+    let consumed = run(&mut ipc(&room, &["consume", "s", "--json"]));
+    let produced = producer.end();
+    assert_eq!((produced.code, consumed.code), (Some(0), Some(0)));
+    let [produced, consumed] = [produced, consumed].map(|done| object(done.err.as_bytes()));
+    assert_eq!(shape(&produced), shape(&consumed));
+    insta::assert_json_snapshot!("stream", shape(&produced));
+
+    ring(&room);
+    let done = run(&mut ipc(&room, &["rm", "x", "nothing", "--json"]));
+    assert_eq!(done.code, Some(1));
+    let told = object(&done.out);
+    assert_eq!(told["removed"], serde_json::json!(["x"]));
+    insta::assert_json_snapshot!("rm", shape(&told));
+}
+
+// Would catch a command that prints figures for people only.
+#[test]
+fn every_command_with_something_to_tell_has_json() {
+    let room = Room::new();
+    for name in [
+        "pair", "produce", "consume", "ls", "inspect", "doctor", "tail", "top", "record", "replay",
+        "bench", "rm", "id show", "id get", "id lease",
+    ] {
+        let words: Vec<&str> = name.split(' ').chain(["--help"]).collect();
+        let help = run(&mut ipc(&room, &words));
+        assert!(
+            String::from_utf8_lossy(&help.out).contains("--json"),
+            "{name}"
+        );
+    }
+}
+
+// Would catch an exit code that scripts cannot rely on, and an error that does not say where and what to do.
+#[test]
+fn what_is_not_there_is_an_error_that_says_where() {
+    let room = Room::new();
+    let file = room.path().join("file");
+    let file = file.to_str().expect("text");
+    let path = room.path().join("nothing");
+    let path = path.to_str().expect("text");
+    for arguments in [
+        &["inspect", "nothing"][..],
+        &["tail", "nothing"],
+        &["record", "nothing", file],
+        &["top", "nothing", "-n", "1"],
+        &["rm", "nothing"],
+        &["inspect", path],
+        &["tail", path],
+        &["rm", path],
+        &["id", "show", path],
+        &["id", "get", path],
+        &["id", "lease", path],
+        &["id", "serve", path],
+        &["id", "adopt", path],
+        &["replay", path, "x"],
+    ] {
+        let done = run(&mut ipc(&room, arguments));
+        assert_eq!(
+            (done.code, done.out.len()),
+            (Some(1), 0),
+            "{arguments:?}: {}",
+            done.err
+        );
+        assert!(done.err.starts_with("ipc: "), "{arguments:?}: {}", done.err);
+        assert!(done.err.contains(path), "{arguments:?}: {}", done.err);
+        assert_eq!(done.err.lines().count(), 1, "{arguments:?}: {}", done.err);
+        assert!(
+            room.names().is_empty(),
+            "{arguments:?} makes {:?}",
+            room.names()
+        );
+    }
+    let done = run(&mut ipc(&room, &["consume", "x", "--timeout", "0.1"]));
+    assert_eq!(done.code, Some(4), "{}", done.err);
+}
+
+// Would catch a command that complains, or goes on for ever, when its reader has gone.
+#[test]
+fn a_closed_pipe_ends_every_command_without_a_word() {
+    let room = Room::new();
+    let ring = ring(&room);
+    let file = room.path().join("ids");
+    let file = file.to_str().expect("text");
+    assert_eq!(run(&mut ipc(&room, &["id", "init", file])).code, Some(0));
+    for arguments in [
+        &["ls"][..],
+        &["ls", "--json"],
+        &["inspect", "x"],
+        &["inspect", "x", "--json"],
+        &["doctor", "x", "--watch", "0"],
+        &["doctor", "x", "--watch", "0", "--json"],
+        &["tail", "x"],
+        &["tail", "x", "--new"],
+        &["tail", "x", "--json"],
+        &["top", "x", "-d", "0.1"],
+        &["top", "x", "-d", "0.1", "--json"],
+        &["record", "x", "-"],
+        &["id", "show", file],
+        &["id", "get", file, "--count", "3"],
+        &["id", "lease", file, "--count", "3"],
+        &["completions", "bash"],
+        &["man", "pair"],
+        &["pair", "--json", "--messages", "10", "--round-trips", "10"],
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut child = ipc(&room, arguments)
+            .stdout(writer)
+            .spawn()
+            .expect("it starts");
+        let status = child.wait().expect("a child of ours");
+        let mut err = String::new();
+        let mut pipe = child.stderr.take().expect("a pipe");
+        pipe.read_to_string(&mut err).expect("text");
+        assert_eq!(
+            (status.signal(), &*err),
+            (Some(13), ""),
+            "{arguments:?}: {status}"
+        );
+    }
+    assert_eq!(ring.len(), 5);
+}
+
+// Would catch colours that nobody asked for, and none where they help.
+#[test]
+fn colours_are_for_terminals_that_want_them() {
+    let room = Room::new();
+    let _ring = ring(&room);
+    for arguments in [&["ls"][..], &["inspect", "x"], &["doctor", "--watch", "0"]] {
+        // The terminal says what it is; `env` says otherwise.
+        let seen = |variable: &str| {
+            let program = env!("CARGO_BIN_EXE_ipc-under-test");
+            let command = room.command(
+                "env",
+                [&["-u", "NO_COLOR", variable, program], arguments].concat(),
+            );
+            let mut terminal = Terminal::start(command, 40, 100);
+            assert_eq!(terminal.end(), Some(0), "{}", terminal.text());
+            terminal.written()
+        };
+        assert!(seen("NO_COLOR=").contains('\u{1b}'), "{arguments:?}");
+        for variable in ["NO_COLOR=1", "TERM=dumb"] {
+            let seen = seen(variable);
+            assert!(!seen.contains('\u{1b}'), "{arguments:?}: {seen:?}");
+        }
+        let done = run(&mut ipc(&room, arguments));
+        assert!(!done.out.contains(&0x1b), "{arguments:?}");
+    }
+}
