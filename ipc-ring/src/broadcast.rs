@@ -72,6 +72,7 @@ use crate::claim::Claim;
 use crate::error::ClaimError;
 use crate::ring::{self, Attached, Options, Ring as _};
 use crate::role::Holder;
+use crate::seat;
 use crate::side::Whole;
 pub use algorithm::{Sender, Shared, full};
 use audience::claim_row;
@@ -84,14 +85,13 @@ pub const KIND: Kind = Kind {
 };
 
 /// The version of what `docs/layout.md` draws for this kind.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// How many lossless readers there can be at a time.
 pub const LOSSLESS: usize = 32;
 
 fn recover(area: &Area<Mapped>, entry: &Entry, dead: ParticipantId) -> Result<(), OutOfArea> {
-    Shared::of(area, entry)?.recover(dead);
-    Ok(())
+    seat::recover(VERSION, area, entry, dead, Shared::of)
 }
 
 /// A ring of `T` in shared memory, from which its producer and its readers are claimed.

@@ -76,6 +76,7 @@ use crate::claim::Claim;
 use crate::error::ClaimError;
 use crate::ring::{self, Attached, Options, Ring as _};
 use crate::role::Holder;
+use crate::seat;
 use crate::side::Whole;
 
 /// How rings of this kind are told from others, and cleared up after the dead.
@@ -85,11 +86,10 @@ pub const KIND: Kind = Kind {
 };
 
 /// The version of what `docs/layout.md` draws for this kind.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 fn recover(area: &Area<Mapped>, entry: &Entry, dead: ParticipantId) -> Result<(), OutOfArea> {
-    Shared::of(area, entry)?.recover(dead);
-    Ok(())
+    seat::recover(VERSION, area, entry, dead, Shared::of)
 }
 
 /// A ring in shared memory, from which its producer and its readers are claimed.
@@ -113,7 +113,7 @@ impl ring::Ring for Ring {
 
     fn spec(capacity: usize) -> Result<ObjectSpec, SegmentError> {
         check_capacity(capacity)?;
-        let len = Shared::<Mapped>::size(capacity);
+        let len = Shared::<Mapped>::size(capacity).and_then(|len| seat::size(KIND.tag, 1, len));
         Ok(ObjectSpec {
             kind: KIND.tag,
             version: VERSION,

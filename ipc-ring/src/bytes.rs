@@ -25,7 +25,7 @@
 //!
 //! # Orderings
 //!
-//! The store of `tail` is Release and pairs with the Acquire load in `End::refresh`: whoever sees the position sees the
+//! The store of `tail` is Release and pairs with the Acquire load in `Outlet::refresh`: whoever sees the position sees the
 //! records. The store of `head` is Release and pairs with the Acquire load in `Sender::refresh`: the payload has been read
 //! before its place is written again. Headers are ordered by these alone.
 //!
@@ -72,6 +72,7 @@ use crate::error::ClaimError;
 use crate::lanes::{MAX_LANES, claim_consumer};
 use crate::ring::{self, Attached, Options};
 use crate::role::Holder;
+use crate::seat;
 use crate::side::Whole;
 
 /// How rings of this kind are told from others, and cleared up after the dead.
@@ -87,7 +88,7 @@ pub(crate) const CHANNEL: Kind = Kind {
 };
 
 /// The version of what `docs/layout.md` draws for this kind.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Bytes of an arena, if nothing is said: twice a common second-level cache, where a stream of large records is fastest.
 pub const DEFAULT_CAPACITY: usize = 1 << 20;
@@ -95,14 +96,14 @@ pub const DEFAULT_CAPACITY: usize = 1 << 20;
 /// The smallest and the largest arena, in bytes.
 pub(crate) const CAPACITIES: std::ops::RangeInclusive<usize> = 16..=1 << 32;
 
-/// Clears up after a dead participant in an object of lanes.
+/// Clears up after a dead participant in an object of lanes, whose version is the same for all kinds that are made of
+/// them.
 pub(crate) fn recover(
     area: &Area<Mapped>,
     entry: &Entry,
     dead: ParticipantId,
 ) -> Result<(), OutOfArea> {
-    Shared::of(area, entry)?.recover(dead);
-    Ok(())
+    seat::recover(VERSION, area, entry, dead, Shared::of)
 }
 
 /// Refuses an arena of which there can be no ring.
@@ -133,7 +134,7 @@ pub(crate) fn spec(
     if !(1..=MAX_LANES).contains(&lanes) {
         return refuse(&format!("it can have 1 to {MAX_LANES} lanes, not {lanes}"));
     }
-    let Some(len) = Shared::<Mapped>::size(lanes, capacity) else {
+    let Some(len) = seat_size(kind, lanes, capacity) else {
         return refuse("it would not fit any memory");
     };
     Ok(ObjectSpec {
@@ -143,6 +144,14 @@ pub(crate) fn spec(
         schema: String::new(),
         parameters: [capacity as u64, lanes as u64],
     })
+}
+
+fn seat_size(kind: Kind, lanes: usize, capacity: usize) -> Option<usize> {
+    seat::size(
+        kind.tag,
+        lanes as u64,
+        Shared::<Mapped>::size(lanes, capacity)?,
+    )
 }
 
 /// The lanes in an object, if it is of that kind.

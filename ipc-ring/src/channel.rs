@@ -50,7 +50,7 @@ use crate::side::Whole;
 pub const KIND: Kind = bytes::CHANNEL;
 
 /// The version of what `docs/layout.md` draws for this kind.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = bytes::VERSION;
 
 /// The room that a value is first tried in.
 const GUESS: usize = 256;
@@ -240,7 +240,7 @@ impl<M, C: Codec<M>> Producer<M, C> {
     ) -> Result<(), PushError> {
         // Where the guess holds and there is room for it, one pass does.
         let guess = self.guess.min(self.end.max_len());
-        let mut tried = self.end.try_reserve(guess).ok();
+        let mut tried = self.end.try_guess(guess);
         let len = encode::<M, C>(value, tried.as_mut())?;
         if let Some(record) = tried.filter(|record| len <= record.len()) {
             return Ok(record.commit_len(len)?);

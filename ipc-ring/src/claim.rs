@@ -6,16 +6,18 @@ use std::time::{Duration, Instant};
 use ipc_core::Mapped;
 use ipc_core::fork::Process;
 use ipc_core::participant::{Life, ParticipantId};
-use ipc_core::segment::{Object, Segment};
+use ipc_core::segment::Object;
 
 use crate::error::ClaimError;
 use crate::role::{Holder, Role};
+use crate::seat::{Seat, Seats};
+use crate::side::Side;
 
 /// What entitles a handle to its end of a ring: that the process takes part in the segment and, where the kind asks for
 /// one, a role, which is given up on drop.
 #[derive(Debug)]
 pub(crate) struct Claim {
-    segment: Segment,
+    object: Object,
     role: Option<Role<Mapped>>,
     me: ParticipantId,
     process: Process,
@@ -33,10 +35,9 @@ const CLEARING_UP: Duration = Duration::from_millis(100);
 impl Claim {
     /// Takes part, without a role.
     pub(crate) fn participant(object: &Object) -> Result<Self, ClaimError> {
-        let segment = object.segment().clone();
         Ok(Self {
-            me: segment.participant()?,
-            segment,
+            me: object.segment().participant()?,
+            object: object.clone(),
             role: None,
             process: Process::current(),
             told: 0,
@@ -96,13 +97,19 @@ impl Claim {
 
     /// Clears up after a participant if it has died.
     pub(crate) fn recover(&self, holder: ParticipantId) {
-        self.segment.recover(holder);
+        self.object.segment().recover(holder);
+    }
+
+    /// A seat to count in, if there is a free one.
+    pub(crate) fn seat(&self, side: &impl Side<Memory = Mapped>) -> Option<Seat<Mapped>> {
+        let seats = Seats::of(self.object.area(), self.object.entry()).ok()?;
+        seats.take(side.end(), side.place(), self.me, side.whole())
     }
 
     /// The death of the last holder of the role `peer`, if it has not been told.
     pub(crate) fn untold_death(&self, peer: &Role<Mapped>) -> Option<Death> {
         if let Holder::Present(holder) = peer.holder() {
-            self.segment.recover(holder);
+            self.recover(holder);
         }
         let death = Death(peer.claims());
         (peer.holder() == Holder::Died && death.0 != self.told).then_some(death)

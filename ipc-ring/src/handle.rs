@@ -10,6 +10,7 @@ use ipc_core::participant::ParticipantId;
 
 use crate::claim::Claim;
 use crate::error::{PopError, PushError};
+use crate::seat::{Count, Seat};
 use crate::side::{Refusal, Side, Whole};
 
 /// A side of the algorithm, what entitles us to it, and how it waits.
@@ -18,6 +19,8 @@ pub(crate) struct Handle<S: Side> {
     pub(crate) side: S,
     pub(crate) claim: Claim,
     pub(crate) wait: Wait,
+    /// Where we count, unless all seats were taken.
+    seat: Option<Seat<Mapped>>,
     /// Whose claim has refused us last, and since when it did so.
     held_up: Option<(ParticipantId, Instant)>,
 }
@@ -27,6 +30,27 @@ impl<S: Side> Drop for Handle<S> {
         // What the claim entitles us to is given back before the claim, which is dropped next.
         if self.claim.is_here() {
             self.side.leave();
+            self.count_moved();
+            if let Some(seat) = &self.seat {
+                seat.leave(self.claim.me());
+            }
+        }
+    }
+}
+
+impl<S: Side> Handle<S> {
+    /// Counts what is rare.
+    fn count(&self, count: Count, by: u64) {
+        if let Some(seat) = &self.seat {
+            seat.add(count, by);
+        }
+    }
+
+    /// Counts the messages that were moved, where no position tells.
+    #[inline]
+    pub(crate) fn count_moved(&self) {
+        if let (Some(moved), Some(seat)) = (self.side.moved(), &self.seat) {
+            seat.set_moved(moved, self.side.moved_bytes());
         }
     }
 }
@@ -43,6 +67,7 @@ pub(crate) enum Stopped {
 impl<S: Side<Memory = Mapped>> Handle<S> {
     pub(crate) fn new(side: S, claim: Claim) -> Self {
         Self {
+            seat: claim.seat(&side),
             side,
             claim,
             wait: Wait::default(),
@@ -67,13 +92,27 @@ impl<S: Side<Memory = Mapped>> Handle<S> {
         attempt: impl FnOnce(&mut S) -> Result<U, Refusal>,
     ) -> Result<U, Stopped> {
         match attempt(self.side()?) {
-            Ok(got) => Ok(got),
+            Ok(got) => {
+                self.count_moved();
+                Ok(got)
+            }
             Err(refusal) => {
-                if let Refusal::Held(by) | Refusal::Watch(by) = refusal {
-                    self.held_up_by(by);
-                }
+                self.refused(refusal);
                 Err(Stopped::Refused(refusal))
             }
+        }
+    }
+
+    #[cold]
+    fn refused(&mut self, refusal: Refusal) {
+        match refusal {
+            Refusal::Held(by) | Refusal::Watch(by) => {
+                self.count(Count::Refused, 1);
+                self.held_up_by(by);
+            }
+            Refusal::NotYet => self.count(Count::Refused, 1),
+            Refusal::Lagged(missed) => self.count(Count::Lagged, missed),
+            Refusal::Closed | Refusal::Corrupt => {}
         }
     }
 
@@ -97,7 +136,6 @@ impl<S: Side<Memory = Mapped>> Handle<S> {
 
     /// Finds out whether the owner of a claim has died, if that claim keeps refusing us: whoever only tries and never
     /// waits must not be held up by the dead for ever.
-    #[cold]
     fn held_up_by(&mut self, owner: ParticipantId) {
         let now = Instant::now();
         match self.held_up {
@@ -120,6 +158,7 @@ impl<S: Side<Memory = Mapped>> Handle<S> {
         mut attempt: impl FnMut(&mut S) -> Result<U, Refusal>,
     ) -> Result<U, Stopped> {
         self.side()?;
+        self.count(Count::Waits, 1);
         let (event, peer) = (self.side.event().clone(), self.side.peer().cloned());
         let memory = event.memory();
         let deadline = deadline.and_then(|deadline| {
@@ -158,7 +197,17 @@ impl<S: Side<Memory = Mapped>> Handle<S> {
         if let (Err(Stopped::PeerDead), Some(death)) = (&waited, death.get()) {
             self.claim.tell(death);
         }
-        let waited = waited?;
+        let waited = match waited {
+            Err(Stopped::Refused(Refusal::Lagged(missed))) => {
+                self.count(Count::Lagged, missed);
+                return Err(Stopped::Refused(Refusal::Lagged(missed)));
+            }
+            other => other?,
+        };
+        if waited.slept {
+            self.count(Count::WakeUps, 1);
+        }
+        self.count_moved();
         self.side.after_wait(waited.slept);
         waited.got.ok_or(Stopped::TimedOut)
     }

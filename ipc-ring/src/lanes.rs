@@ -40,7 +40,7 @@ pub const KIND: Kind = Kind {
 };
 
 /// The version of what `docs/layout.md` draws for this kind.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = crate::bytes::VERSION;
 
 /// Lanes, if nothing is said.
 pub const DEFAULT_LANES: usize = 16;

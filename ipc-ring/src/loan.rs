@@ -114,6 +114,7 @@ impl<'a, T: Message, S: SendSide<Memory = Mapped>> Reservation<'a, T, S> {
     pub fn commit(self) {
         assert!(self.handle.claim.is_here(), "{FORKED}");
         self.handle.side.commit(self.place);
+        self.handle.count_moved();
         std::mem::forget(self);
     }
 }
@@ -209,6 +210,7 @@ impl<T: Message, S: LendSide<Memory = Mapped>> Drop for Loan<'_, T, S> {
     fn drop(&mut self) {
         if self.handle.claim.is_here() {
             self.handle.side.release(self.taken.place);
+            self.handle.count_moved();
         }
     }
 }

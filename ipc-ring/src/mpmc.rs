@@ -82,6 +82,7 @@ use ipc_core::{Mapped, Message};
 use crate::claim::Claim;
 use crate::error::ClaimError;
 use crate::ring::{self, Attached};
+use crate::seat;
 use crate::side::Whole;
 pub use consumer::Receiver;
 pub use producer::Sender;
@@ -94,11 +95,10 @@ pub const KIND: Kind = Kind {
 };
 
 /// The version of what `docs/layout.md` draws for this kind.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 fn recover(area: &Area<Mapped>, entry: &Entry, dead: ParticipantId) -> Result<(), OutOfArea> {
-    Shared::of(area, entry)?.recover(dead);
-    Ok(())
+    seat::recover(VERSION, area, entry, dead, Shared::of)
 }
 
 /// A ring of `T` in shared memory, at which any number of handles push and pop.

@@ -1,4 +1,11 @@
 //! Looking at a ring without taking part: no participant's row, no role, no store.
+//!
+//! What is in a ring can be looked at by copies that are checked afterwards: a copy counts only if its message cannot have
+//! been written over meanwhile. A broadcast ring says of each slot what is in it. In `spsc`, `bytes`, `lanes` and channels the
+//! producer shows the head that it goes by, whenever it looks for a new one: up to a ring ahead of that it may be writing, so
+//! what lies before it is given up. In `mpmc` a message can be seen until it is delivered. So whoever follows a fast ring
+//! misses some, and is told how many. In `mpmc` the second look relies on stores that become visible in their order,
+//! as on x86: on other processors a copy may be torn and not be noticed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,8 +14,10 @@ use ipc_core::ReadOnly;
 use ipc_core::memory::{Area, OutOfArea};
 use ipc_core::segment::{Entry, ObjectView, Place, Segment, SegmentError, SegmentView};
 
+use crate::error::PopError;
 use crate::ring::{ONLY, misfit};
-use crate::side::Whole;
+use crate::seat::{Seats, Statistics};
+use crate::side::{NoPeek, Peek, Spot};
 use crate::{broadcast, broadcast_bytes, bytes, lanes, mpmc, spsc};
 
 /// A ring of any kind, open for reading only. Its messages may be of any type.
@@ -17,11 +26,11 @@ use crate::{broadcast, broadcast_bytes, bytes, lanes, mpmc, spsc};
 #[derive(Clone)]
 pub struct Observer {
     object: ObjectView,
-    ring: Arc<dyn Whole + Send + Sync>,
+    ring: Arc<dyn Peek + Send + Sync>,
 }
 
 /// Makes a ring of what the directory says.
-type Look = fn(&Area<ReadOnly>, &Entry) -> Result<Arc<dyn Whole + Send + Sync>, OutOfArea>;
+type Look = fn(&Area<ReadOnly>, &Entry) -> Result<Arc<dyn Peek + Send + Sync>, OutOfArea>;
 
 /// The kinds that can be looked at.
 const KINDS: [([u8; 8], Look); 7] = [
@@ -45,7 +54,7 @@ const KINDS: [([u8; 8], Look); 7] = [
 fn lanes_of(
     area: &Area<ReadOnly>,
     entry: &Entry,
-) -> Result<Arc<dyn Whole + Send + Sync>, OutOfArea> {
+) -> Result<Arc<dyn Peek + Send + Sync>, OutOfArea> {
     Ok(Arc::new(bytes::Shared::of(area, entry)?))
 }
 
@@ -94,9 +103,111 @@ impl Observer {
         self.ring.capacity()
     }
 
+    /// What was counted in it, by whom, and who is there.
+    pub fn statistics(&self) -> Statistics {
+        let seats = Seats::of(self.object.area(), self.object.entry());
+        seats.map_or_else(
+            |_| Statistics::default(),
+            |seats| seats.statistics(&*self.ring),
+        )
+    }
+
     /// Whether somebody has closed it. That stays true.
     pub fn is_closed(&self) -> bool {
         self.ring.is_closed()
+    }
+}
+
+impl Observer {
+    /// Follows what is published from now on, without taking it.
+    pub fn follow(&self) -> Follower {
+        self.follow_from(|ring, lane| ring.newest(lane))
+    }
+
+    /// Follows what is published, without taking it, from the oldest message on that nobody has taken.
+    pub fn follow_from_oldest(&self) -> Follower {
+        self.follow_from(|ring, lane| ring.oldest(lane))
+    }
+
+    fn follow_from(&self, start: fn(&(dyn Peek + Send + Sync), usize) -> Spot) -> Follower {
+        let ring = self.ring.clone();
+        Follower {
+            spots: (0..ring.lanes()).map(|lane| start(&*ring, lane)).collect(),
+            lane: 0,
+            ring,
+        }
+    }
+}
+
+/// Sees the messages of a ring as they go by.
+///
+/// ```
+/// use ipc_ring::{Observer, PopError, Ring, spsc};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let name = format!("doc-follow-{}", std::process::id());
+/// let ring = spsc::Ring::<u64>::options().create(&name)?;
+/// let mut follower = Observer::open(&name)?.follow();
+/// ring.producer()?.push(7)?;
+///
+/// let mut message = Vec::new();
+/// follower.try_next(&mut message)?;
+/// assert_eq!(message, 7_u64.to_ne_bytes());
+/// assert_eq!(follower.try_next(&mut message), Err(PopError::Empty));
+/// assert_eq!(ring.len(), 1);
+/// # ipc_core::segment::Segment::unlink(&name)?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Follower {
+    ring: Arc<dyn Peek + Send + Sync>,
+    /// Where we are in each lane.
+    spots: Vec<Spot>,
+    /// The lane to look at next.
+    lane: usize,
+}
+
+impl Follower {
+    /// Copies the next message, which replaces what is in `message`. Tells the lane that it was in; 0 where there is one.
+    /// Never waits, and takes nothing: to wait, look again after a while, as nobody knows of us.
+    ///
+    /// # Errors
+    ///
+    /// [`PopError::Lagged`] with the number of messages that went by unseen, skipped ones among them; of records, one more or
+    /// less where they are just being taken. [`PopError::Empty`] if there is nothing new, [`PopError::Closed`] if there
+    /// will not be, and [`PopError::Corrupt`].
+    pub fn try_next(&mut self, message: &mut Vec<u8>) -> Result<usize, PopError> {
+        // Before the look, so that what was published before is seen.
+        let closed = self.ring.is_closed();
+        for _ in 0..self.spots.len() {
+            let lane = self.lane;
+            self.lane = (lane + 1) % self.spots.len();
+            let spot = &mut self.spots[lane];
+            match self.ring.peek(lane, *spot, message) {
+                Ok(next) => {
+                    *spot = next;
+                    return Ok(lane);
+                }
+                Err(NoPeek::NotYet) => {}
+                Err(NoPeek::Gone(next)) => {
+                    let missed = next.number.wrapping_sub(spot.number);
+                    *spot = next;
+                    return Err(PopError::Lagged(missed));
+                }
+                Err(NoPeek::Corrupt) => return Err(PopError::Corrupt),
+            }
+        }
+        Err(if closed {
+            PopError::Closed
+        } else {
+            PopError::Empty
+        })
+    }
+}
+
+impl fmt::Debug for Follower {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Follower").field(&self.spots).finish()
     }
 }
 

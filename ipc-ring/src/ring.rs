@@ -10,6 +10,7 @@ use ipc_core::segment::{
 use ipc_core::{Mapped, Message};
 
 use crate::error::ClaimError;
+use crate::seat::{self, Seats, Statistics};
 use crate::side::Whole;
 use crate::slot;
 
@@ -118,6 +119,15 @@ pub trait Ring: Sized {
     /// Whether somebody has closed it. That stays true.
     fn is_closed(&self) -> bool {
         self.whole().is_closed()
+    }
+
+    /// What was counted in it, by whom, and who is there. Costs nobody anything but whoever looks.
+    fn statistics(&self) -> Statistics {
+        let seats = Seats::of(self.object().area(), self.object().entry());
+        seats.map_or_else(
+            |_| Statistics::default(),
+            |seats| seats.statistics(self.whole()),
+        )
     }
 
     /// Closes the ring for good: nothing more goes in, what is in it can still be taken. A producer that has no more to say
@@ -300,6 +310,7 @@ pub(crate) fn spec_of<T: Message>(
     if size_of::<T>() == 0 {
         return refuse("a message of no bytes cannot be told from none");
     }
+    let len = len.and_then(|len| seat::size(kind.tag, 1, len));
     let (Some(stride), Some(len)) = (stride, len) else {
         return refuse("it would not fit any memory");
     };

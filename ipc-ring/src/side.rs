@@ -27,6 +27,35 @@ pub enum Refusal {
     Corrupt,
 }
 
+/// One of the two ends of a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// Where messages go in.
+    Producer,
+    /// Where they come out.
+    Consumer,
+}
+
+/// What has gone through an end of a ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// How many messages.
+    pub messages: u64,
+    /// How many bytes they take; of records, with what they need for headers and padding.
+    pub bytes: u64,
+}
+
+impl Moved {
+    /// Messages of so many bytes each.
+    #[inline]
+    pub(crate) fn of(messages: u64, size: usize) -> Self {
+        Self {
+            messages,
+            bytes: messages.wrapping_mul(size as u64),
+        }
+    }
+}
+
 /// What a ring is as a whole, whatever its kind and whatever it lies in.
 pub trait Whole {
     /// How many messages were in it when it was looked at.
@@ -49,6 +78,57 @@ pub trait Whole {
     /// Takes everything that a participant held which is proven dead. Idempotent, and every step may be the last one. One
     /// caller at a time for each participant.
     fn recover(&self, dead: ParticipantId);
+
+    /// What has gone through a place at that end (which lane, where there are several): by the positions, or, where none
+    /// tells, by what its holders have `counted`.
+    fn moved(&self, end: End, place: usize, counted: Moved) -> Moved;
+}
+
+/// Looking at the messages of a ring as they go by. Only loads.
+pub trait Peek: Whole {
+    /// How many lanes there are, each with an order of its own.
+    fn lanes(&self) -> usize {
+        1
+    }
+
+    /// Where the oldest message in a lane is that nobody has taken.
+    fn oldest(&self, lane: usize) -> Spot;
+
+    /// Where the next message in a lane will be.
+    fn newest(&self, lane: usize) -> Spot;
+
+    /// Copies the message at that place, if it is there and stays whole meanwhile.
+    fn peek(&self, lane: usize, at: Spot, into: &mut Vec<u8>) -> Result<Spot, NoPeek>;
+}
+
+/// Where a message is, and how many came before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spot {
+    /// Its position.
+    pub position: u64,
+    /// How many messages came before it.
+    pub number: u64,
+}
+
+impl Spot {
+    /// That of a ring whose positions count messages.
+    pub(crate) fn of(position: u64) -> Self {
+        Self {
+            position,
+            number: position,
+        }
+    }
+}
+
+/// Why there is nothing to be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoPeek {
+    /// The message has not been published yet.
+    NotYet,
+    /// It is gone, or may be; this is where to go on.
+    Gone(Spot),
+    /// The shared words contradict each other.
+    Corrupt,
 }
 
 /// What both sides have.
@@ -58,6 +138,26 @@ pub trait Side {
 
     /// The ring that this is a side of.
     fn whole(&self) -> &impl Whole;
+
+    /// At which end it is.
+    fn end(&self) -> End;
+
+    /// Which of the places at that end it has, where they are told apart.
+    fn place(&self) -> Option<usize> {
+        None
+    }
+
+    /// How many messages this side has moved since it began, where no position tells.
+    #[inline]
+    fn moved(&self) -> Option<u64> {
+        None
+    }
+
+    /// How many bytes these took, where their number does not tell.
+    #[inline]
+    fn moved_bytes(&self) -> Option<u64> {
+        None
+    }
 
     /// What this side sleeps on while it is refused.
     fn event(&self) -> &Event<Self::Memory>;

@@ -3,7 +3,9 @@
 //! A slot is a line, or several, so that a small message travels together with its word, and neighbours do not disturb each
 //! other. The word comes first, and behind it the message.
 
+use ipc_core::layout::Schema;
 use ipc_core::memory::{Area, Memory, OutOfArea, Slots, Words};
+use ipc_core::segment::Entry;
 
 /// Where in a slot the word is.
 const WORD: usize = 0;
@@ -31,9 +33,14 @@ pub(crate) fn size(capacity: usize, size: usize, align: usize) -> Option<usize> 
     capacity.checked_mul(stride(size, align)?)
 }
 
-/// The size and the alignment to give for messages of which only the stride is known: that of slots with as much room.
-pub(crate) fn of_stride(stride: usize) -> (usize, usize) {
-    (stride.saturating_sub(PAYLOAD), 1)
+/// The size and the alignment of the messages that the directory describes, in slots `found` to be so far apart; where its
+/// schema does not fit that, those that make as much of a slot as there is.
+pub(crate) fn of_entry(entry: &Entry, found: u64) -> (usize, usize) {
+    let schema = Schema::parse(&entry.schema).ok();
+    schema
+        .map(|schema| (schema.size() as usize, schema.align() as usize))
+        .filter(|&(size, align)| stride(size, align).is_some_and(|stride| stride as u64 == found))
+        .unwrap_or(((found as usize).saturating_sub(PAYLOAD), 1))
 }
 
 /// The words and the messages of `capacity` slots at `at`.

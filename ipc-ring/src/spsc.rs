@@ -46,6 +46,7 @@ use crate::claim::Claim;
 use crate::error::ClaimError;
 use crate::ring::{self, Attached};
 use crate::role::Holder;
+use crate::seat;
 use crate::side::Whole;
 pub use algorithm::{Receiver, Sender, Shared};
 
@@ -56,11 +57,10 @@ pub const KIND: Kind = Kind {
 };
 
 /// The version of what `docs/layout.md` draws for this kind.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 fn recover(area: &Area<Mapped>, entry: &Entry, dead: ParticipantId) -> Result<(), OutOfArea> {
-    Shared::of(area, entry)?.recover(dead);
-    Ok(())
+    seat::recover(VERSION, area, entry, dead, Shared::of)
 }
 
 /// A ring of `T` in shared memory, from which its two ends are claimed.

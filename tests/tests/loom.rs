@@ -33,7 +33,7 @@ fn area(places: Places) -> (LoomMemory, usize) {
 /// Two laps of an SPSC ring of one slot: the message is visible with the tail, and has been read when the head says so.
 fn two_laps_of_one_slot(weakening: Weakening) {
     let (memory, len) = area(Places {
-        words64: vec![0, 128, 512, 520],
+        words64: vec![0, 8, 128, 512, 520],
         words32: vec![256, 260, 384],
         cells: vec![640],
         len: 648,

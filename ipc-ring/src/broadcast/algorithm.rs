@@ -12,7 +12,7 @@ use ipc_core::segment::Entry;
 use super::audience::{Audience, Heed, Patience, field, patience_of, patience_parameter};
 use crate::pace::Pace;
 use crate::role::Role;
-use crate::side::{Refusal, SendSide, Side, Whole};
+use crate::side::{End, Moved, Refusal, SendSide, Side, Whole};
 use crate::slot;
 
 /// The word of a slot that holds the message of this position: odd, so that a slot of zeros holds none.
@@ -73,7 +73,7 @@ impl<M: Memory> Shared<M> {
     pub(crate) fn of(area: &Area<M>, entry: &Entry) -> Result<Self, OutOfArea> {
         let [capacity, second] = entry.parameters;
         let (stride, patience) = split(second);
-        let (size, align) = slot::of_stride(stride as usize);
+        let (size, align) = slot::of_entry(entry, stride);
         let ring = Self::new(area, capacity as usize, size, align)?;
         Ok(ring.with_patience(patience))
     }
@@ -151,6 +151,14 @@ impl<M: Memory> Whole for Shared<M> {
     /// The producer stops waiting for the dead one.
     fn recover(&self, dead: ParticipantId) {
         self.audience.recover(dead);
+    }
+
+    fn moved(&self, end: End, _place: usize, counted: Moved) -> Moved {
+        let messages = match end {
+            End::Producer => self.audience.tail.load(Relaxed),
+            End::Consumer => counted.messages,
+        };
+        Moved::of(messages, self.payload.width())
     }
 }
 
@@ -272,6 +280,10 @@ impl<M: Memory> Side for Sender<M> {
 
     fn whole(&self) -> &impl Whole {
         &self.ring
+    }
+
+    fn end(&self) -> End {
+        End::Producer
     }
 
     fn event(&self) -> &Event<M> {

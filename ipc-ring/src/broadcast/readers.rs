@@ -9,7 +9,7 @@ use ipc_core::memory::Memory;
 use super::algorithm::{Shared, full, writing};
 use crate::pace::Pace;
 use crate::role::Role;
-use crate::side::{ReceiveSide, Refusal, Side, Whole};
+use crate::side::{End, NoPeek, Peek, ReceiveSide, Refusal, Side, Spot, Whole};
 
 /// How often a reader of the latest message tries again, when it is overwritten under its hands, before it says "empty".
 const RETRIES: u32 = 16;
@@ -86,7 +86,30 @@ impl<M: Memory> Shared<M> {
             ring: self.clone(),
             position,
             missed: 0,
+            taken: 0,
             pace: Pace::new(position),
+        }
+    }
+}
+
+impl<M: Memory> Peek for Shared<M> {
+    fn oldest(&self, _lane: usize) -> Spot {
+        Spot::of(self.oldest(self.audience.tail.load(Acquire)))
+    }
+
+    fn newest(&self, _lane: usize) -> Spot {
+        Spot::of(self.audience.tail.load(Acquire))
+    }
+
+    fn peek(&self, _lane: usize, at: Spot, into: &mut Vec<u8>) -> Result<Spot, NoPeek> {
+        into.resize(self.payload.width(), 0);
+        let mut cursor = self.cursor(at.position);
+        if cursor.copy(into) {
+            return Ok(Spot::of(at.position.wrapping_add(1)));
+        }
+        match cursor.nothing() {
+            Refusal::Lagged(_) => Err(NoPeek::Gone(Spot::of(cursor.position))),
+            _ => Err(NoPeek::NotYet),
         }
     }
 }
@@ -98,6 +121,8 @@ struct Cursor<M> {
     position: u64,
     /// Messages missed, and not yet told.
     missed: u64,
+    /// Messages taken.
+    taken: u64,
     pace: Pace,
 }
 
@@ -110,6 +135,7 @@ impl<M: Memory> Cursor<M> {
         }
         if self.copy(into) {
             self.position = self.position.wrapping_add(1);
+            self.taken += 1;
             Ok(())
         } else {
             Err(self.nothing())
@@ -292,6 +318,7 @@ impl<M: Memory> Watcher<M> {
             cursor.position = newest;
             if cursor.copy(into) {
                 cursor.position = tail;
+                cursor.taken += 1;
                 return Ok(());
             }
         }
@@ -330,6 +357,15 @@ impl<M: Memory> Side for Receiver<M> {
         &self.cursor.ring
     }
 
+    fn end(&self) -> End {
+        End::Consumer
+    }
+
+    #[inline]
+    fn moved(&self) -> Option<u64> {
+        Some(self.cursor.taken)
+    }
+
     fn event(&self) -> &Event<M> {
         &self.cursor.ring.audience.items
     }
@@ -361,6 +397,15 @@ impl<M: Memory> Side for Watcher<M> {
 
     fn whole(&self) -> &impl Whole {
         &self.cursor.ring
+    }
+
+    fn end(&self) -> End {
+        End::Consumer
+    }
+
+    #[inline]
+    fn moved(&self) -> Option<u64> {
+        Some(self.cursor.taken)
     }
 
     fn event(&self) -> &Event<M> {

@@ -21,6 +21,8 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use ipc_core::memory::{Area, Memory, OutOfArea, Word64};
 
+use crate::side::Spot;
+
 /// Bytes of a mark.
 pub(super) const SIZE: usize = 56;
 
@@ -35,6 +37,15 @@ pub(super) struct Note {
     pub(super) number: u64,
     /// Where the record before it begins, if the writer says so.
     pub(super) before: u64,
+}
+
+impl Note {
+    pub(super) fn spot(self) -> Spot {
+        Spot {
+            position: self.position,
+            number: self.number,
+        }
+    }
 }
 
 /// A mark in shared memory. Zeros are the mark of position 0 and number 0.
@@ -66,6 +77,18 @@ impl<M: Memory> Mark<M> {
     pub(super) fn position(&self) -> u64 {
         // ORDERING: Acquire pairs with the Release in `set`: what the mark stands behind is there.
         self.position.load(Acquire)
+    }
+
+    /// Position and number for whoever only looks: the number of a record nearby, if the mark moves too fast.
+    pub(super) fn spot(&self) -> Spot {
+        let numbers = self.notes.each_ref().map(|[_, number, _]| number);
+        self.get().map_or_else(
+            || Spot {
+                position: self.position(),
+                number: numbers[0].load(Relaxed).max(numbers[1].load(Relaxed)),
+            },
+            Note::spot,
+        )
     }
 
     /// Whether the mark is further on than `position`.

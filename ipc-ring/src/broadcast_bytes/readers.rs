@@ -12,7 +12,7 @@ use crate::broadcast::Start;
 use crate::bytes::{Place, ReceiveRecords};
 use crate::pace::Pace;
 use crate::role::Role;
-use crate::side::{Refusal, Side, Whole};
+use crate::side::{End, Moved, Refusal, Side, Whole};
 
 /// How often a reader of the latest record tries again, when it is written over under its hands, before it says "empty".
 const RETRIES: u32 = 16;
@@ -65,6 +65,7 @@ impl<M: Memory> Shared<M> {
             position: at.position,
             number: at.number,
             tail: at.position,
+            moved: Moved::default(),
             pace: Pace::new(at.number),
         }
     }
@@ -79,6 +80,8 @@ struct Cursor<M> {
     number: u64,
     /// The producer's position, when last seen.
     tail: u64,
+    /// Records taken.
+    moved: Moved,
     pace: Pace,
 }
 
@@ -112,7 +115,10 @@ impl<M: Memory> Cursor<M> {
         if !self.is_whole() {
             return Err(self.lag());
         }
-        self.position = record.end();
+        let end = record.end();
+        self.moved.messages += 1;
+        self.moved.bytes += end.wrapping_sub(self.position);
+        self.position = end;
         self.number = self.number.wrapping_add(1);
         Ok(())
     }
@@ -284,6 +290,20 @@ impl<M: Memory> Side for Receiver<M> {
         &self.cursor.ring
     }
 
+    fn end(&self) -> End {
+        End::Consumer
+    }
+
+    #[inline]
+    fn moved(&self) -> Option<u64> {
+        Some(self.cursor.moved.messages)
+    }
+
+    #[inline]
+    fn moved_bytes(&self) -> Option<u64> {
+        Some(self.cursor.moved.bytes)
+    }
+
     fn event(&self) -> &Event<M> {
         &self.cursor.ring.audience.items
     }
@@ -315,6 +335,20 @@ impl<M: Memory> Side for Watcher<M> {
 
     fn whole(&self) -> &impl Whole {
         &self.cursor.ring
+    }
+
+    fn end(&self) -> End {
+        End::Consumer
+    }
+
+    #[inline]
+    fn moved(&self) -> Option<u64> {
+        Some(self.cursor.moved.messages)
+    }
+
+    #[inline]
+    fn moved_bytes(&self) -> Option<u64> {
+        Some(self.cursor.moved.bytes)
     }
 
     fn event(&self) -> &Event<M> {

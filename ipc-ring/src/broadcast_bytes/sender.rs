@@ -13,7 +13,7 @@ use crate::broadcast::audience::{Audience, Heed, field, patience_of};
 use crate::bytes::{Place, SendRecords};
 use crate::pace::Pace;
 use crate::role::Role;
-use crate::side::{Refusal, Side, Whole};
+use crate::side::{End, Moved, NoPeek, Peek, Refusal, Side, Spot, Whole};
 
 /// Where the mark of the oldest record is, behind that of the tail; and how many times the producer has looked at its
 /// readers' row, beside the count of them.
@@ -132,6 +132,50 @@ impl<M: Memory> Whole for Shared<M> {
     /// The producer stops waiting for the dead one.
     fn recover(&self, dead: ParticipantId) {
         self.audience.recover(dead);
+    }
+
+    /// The bytes are those of the arena, headers and padding included.
+    fn moved(&self, end: End, _place: usize, counted: Moved) -> Moved {
+        match (end, self.tail.spot()) {
+            (End::Producer, Spot { position, number }) => Moved {
+                messages: number,
+                bytes: position,
+            },
+            (End::Consumer, _) => counted,
+        }
+    }
+}
+
+impl<M: Memory> Peek for Shared<M> {
+    fn oldest(&self, _lane: usize) -> Spot {
+        self.oldest.spot()
+    }
+
+    fn newest(&self, _lane: usize) -> Spot {
+        self.tail.spot()
+    }
+
+    fn peek(&self, _lane: usize, at: Spot, into: &mut Vec<u8>) -> Result<Spot, NoPeek> {
+        let published = self.tail.position().wrapping_sub(at.position);
+        if published as i64 <= 0 {
+            return Err(NoPeek::NotYet);
+        }
+        let record = Place::read(&self.arena, at.position, published);
+        if let Ok(record) = &record {
+            into.resize(record.len, 0);
+            record.read_at(&self.arena, 0, into);
+        }
+        // ORDERING: pairs with the fence in `Sender::give_up_oldest`, as in `Cursor::is_whole`.
+        self.audience.items.memory().fence(Acquire);
+        if self.oldest.has_passed(at.position) {
+            // Where it moves too fast to be caught, the next attempt may.
+            let oldest = self.oldest.get().ok_or(NoPeek::NotYet)?;
+            return Err(NoPeek::Gone(oldest.spot()));
+        }
+        record.map_err(|_| NoPeek::Corrupt).map(|record| Spot {
+            position: record.end(),
+            number: at.number.wrapping_add(1),
+        })
     }
 }
 
@@ -283,6 +327,10 @@ impl<M: Memory> Side for Sender<M> {
 
     fn whole(&self) -> &impl Whole {
         &self.ring
+    }
+
+    fn end(&self) -> End {
+        End::Producer
     }
 
     fn event(&self) -> &Event<M> {

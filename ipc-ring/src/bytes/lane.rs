@@ -11,11 +11,11 @@ use ipc_core::memory::{Area, Arena, Memory, OutOfArea, Word32, Word64};
 use ipc_core::participant::ParticipantId;
 use ipc_core::segment::Entry;
 
-use super::place::{is_start, max_len};
+use super::place::{Place, is_start, max_len};
 use super::receiver::Receiver;
 use super::sender::Sender;
 use crate::role::Role;
-use crate::side::{Refusal, Whole};
+use crate::side::{End, Moved, NoPeek, Peek, Refusal, Spot, Whole};
 
 /// Offsets in the object. Each line of 128 bytes has one writer, or is hardly ever written.
 mod field {
@@ -29,6 +29,7 @@ mod field {
     /// Of a lane. Written by its producer.
     pub(super) const TAIL: usize = 0;
     pub(super) const PUSHED: usize = 8;
+    pub(super) const SEEN: usize = 16;
     /// Written by the consumer.
     pub(super) const HEAD: usize = 128;
     pub(super) const POPPED: usize = 136;
@@ -60,6 +61,8 @@ pub struct Shared<M> {
 pub(super) struct Lane<M> {
     pub(super) tail: Word64<M>,
     pub(super) pushed: Word64<M>,
+    /// The head that the producer goes by. It writes nothing an arena ahead of it.
+    pub(super) seen: Word64<M>,
     pub(super) head: Word64<M>,
     pub(super) popped: Word64<M>,
     pub(super) lent: Word64<M>,
@@ -82,6 +85,7 @@ impl<M: Memory> Shared<M> {
             Ok(Lane {
                 tail: whole.word64(at + field::TAIL)?,
                 pushed: whole.word64(at + field::PUSHED)?,
+                seen: whole.word64(at + field::SEEN)?,
                 head: whole.word64(at + field::HEAD)?,
                 popped: whole.word64(at + field::POPPED)?,
                 lent: whole.word64(at + field::LENT)?,
@@ -135,7 +139,7 @@ impl<M: Memory> Shared<M> {
 
     /// What the holder of the producer's role of a lane works with.
     pub fn sender(&self, lane: usize) -> Result<Sender<M>, Refusal> {
-        Sender::new(self.clone(), self.lanes[lane].clone())
+        Sender::new(self.clone(), lane)
     }
 
     /// What the holder of the consumer's role works with. Refused only if no lane makes sense.
@@ -192,6 +196,62 @@ impl<M: Memory> Whole for Shared<M> {
             lane.producer.recover(dead);
         }
     }
+
+    /// The bytes are those of the arena, headers and padding included.
+    fn moved(&self, end: End, place: usize, _counted: Moved) -> Moved {
+        let lanes = match end {
+            End::Producer => self.lanes.get(place..=place).unwrap_or_default(),
+            End::Consumer => &self.lanes,
+        };
+        let mut all = Moved::default();
+        for lane in lanes {
+            let (records, position) = match end {
+                End::Producer => (&lane.pushed, &lane.tail),
+                End::Consumer => (&lane.popped, &lane.head),
+            };
+            all.messages = all.messages.wrapping_add(records.load(Relaxed));
+            all.bytes = all.bytes.wrapping_add(position.load(Relaxed));
+        }
+        all
+    }
+}
+
+impl<M: Memory> Peek for Shared<M> {
+    fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    fn oldest(&self, lane: usize) -> Spot {
+        self.lanes[lane].spot(|lane| (&lane.head, &lane.popped))
+    }
+
+    fn newest(&self, lane: usize) -> Spot {
+        self.lanes[lane].spot(|lane| (&lane.tail, &lane.pushed))
+    }
+
+    fn peek(&self, index: usize, at: Spot, into: &mut Vec<u8>) -> Result<Spot, NoPeek> {
+        let lane = &self.lanes[index];
+        let start = at.position;
+        // ORDERING: Acquire pairs with the Release in `Sender::publish`: header and payload come before the position.
+        let published = lane.tail.load(Acquire).wrapping_sub(start);
+        if published as i64 <= 0 {
+            return Err(NoPeek::NotYet);
+        }
+        let record = Place::read(&lane.arena, start, published);
+        if let Ok(record) = &record {
+            into.resize(record.len, 0);
+            lane.arena.read(record.payload, into);
+        }
+        // ORDERING: pairs with the fence in `Lane::show`.
+        lane.space.memory().fence(Acquire);
+        if lane.seen.load(Relaxed).wrapping_sub(start) as i64 > 0 {
+            return Err(NoPeek::Gone(self.oldest(index)));
+        }
+        record.map_err(|_| NoPeek::Corrupt).map(|record| Spot {
+            position: record.end(),
+            number: at.number.wrapping_add(1),
+        })
+    }
 }
 
 /// Bytes from one lane to the next.
@@ -219,6 +279,23 @@ impl<M: Memory> Lane<M> {
     pub(super) fn used(&self) -> usize {
         self.positions()
             .map_or(0, |(head, tail)| tail.wrapping_sub(head) as usize)
+    }
+
+    /// Tells observers which records the producer may write over from now on.
+    pub(super) fn show(&self, head: u64) {
+        self.seen.store(head, Relaxed);
+        // ORDERING: Release pairs with the Acquire fence in `peek`: who copies a byte of a later record sees the head that
+        // let it be written.
+        self.space.memory().fence(Release);
+    }
+
+    /// A position, and how many records came before it: one more or less, where a side is just moving them.
+    fn spot(&self, words: fn(&Self) -> (&Word64<M>, &Word64<M>)) -> Spot {
+        let (position, number) = words(self);
+        Spot {
+            position: position.load(Acquire),
+            number: number.load(Relaxed),
+        }
     }
 
     /// Records, as the two sides count them. Where the counts contradict the positions, the positions are right.

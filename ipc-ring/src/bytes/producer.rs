@@ -158,6 +158,18 @@ impl<S: SendRecords<Memory = Mapped>> Producer<S> {
         self.reserve_within(len, Patience::None)
     }
 
+    /// Room for a record of `len` bytes, which may be more than it will need: that there is none says nothing of the ring, and
+    /// is not counted.
+    #[inline]
+    pub(crate) fn try_guess(&mut self, len: usize) -> Option<Reservation<'_, S>> {
+        let place = self.handle.side().ok()?.try_reserve(len).ok()?;
+        Some(Reservation {
+            producer: self,
+            place,
+            written: 0,
+        })
+    }
+
     #[inline]
     fn reserve_within(
         &mut self,

@@ -9,7 +9,7 @@ use super::lane::{BACK_OFF, Lane, Shared};
 use super::place::Place;
 use crate::pace::Pace;
 use crate::role::Role;
-use crate::side::{Refusal, Side, Whole};
+use crate::side::{End, Refusal, Side, Whole};
 
 /// Of several lanes, how many bytes the consumer takes from one before it looks at the next.
 const TURN: u64 = 64 << 10;
@@ -18,7 +18,7 @@ const TURN: u64 = 64 << 10;
 #[derive(Debug)]
 pub struct Receiver<M> {
     ring: Shared<M>,
-    ends: Vec<End<M>>,
+    ends: Vec<Outlet<M>>,
     /// The lane whose turn it is, and its position when that began.
     at: usize,
     turn_since: u64,
@@ -29,7 +29,7 @@ pub struct Receiver<M> {
 
 /// The consumer's side of one lane.
 #[derive(Debug)]
-struct End<M> {
+struct Outlet<M> {
     lane: Lane<M>,
     /// The producer's position, when last seen.
     tail: u64,
@@ -46,7 +46,7 @@ struct End<M> {
 impl<M: Memory> Receiver<M> {
     /// The side of all lanes of `ring`. Refused only if none of them makes sense.
     pub(super) fn new(ring: Shared<M>) -> Result<Self, Refusal> {
-        let ends: Vec<_> = ring.lanes.iter().map(End::new).collect();
+        let ends: Vec<_> = ring.lanes.iter().map(Outlet::new).collect();
         if ends.iter().all(|end| end.broken) {
             return Err(Refusal::Corrupt);
         }
@@ -142,7 +142,7 @@ impl<M: Memory> Receiver<M> {
     }
 }
 
-impl<M: Memory> End<M> {
+impl<M: Memory> Outlet<M> {
     fn new(lane: &Lane<M>) -> Self {
         let positions = lane.positions();
         let (head, tail) = positions.unwrap_or_default();
@@ -203,6 +203,10 @@ impl<M: Memory> Side for Receiver<M> {
 
     fn whole(&self) -> &impl Whole {
         &self.ring
+    }
+
+    fn end(&self) -> End {
+        End::Consumer
     }
 
     fn event(&self) -> &Event<M> {

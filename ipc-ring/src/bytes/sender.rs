@@ -9,7 +9,7 @@ use super::lane::{BACK_OFF, Lane, Shared};
 use super::place::Place;
 use crate::pace::Pace;
 use crate::role::Role;
-use crate::side::{Refusal, Side, Whole};
+use crate::side::{End, Refusal, Side, Whole};
 
 /// How far ahead of a record a producer fetches lines for those to come.
 const AHEAD: u64 = 1024;
@@ -21,6 +21,7 @@ const LINE: usize = 64;
 #[derive(Debug)]
 pub struct Sender<M> {
     ring: Shared<M>,
+    index: usize,
     lane: Lane<M>,
     /// Our position.
     tail: u64,
@@ -32,12 +33,15 @@ pub struct Sender<M> {
 }
 
 impl<M: Memory> Sender<M> {
-    /// The side of `lane`, which is one of `ring`.
-    pub(super) fn new(ring: Shared<M>, lane: Lane<M>) -> Result<Self, Refusal> {
+    /// The side of the lane of `ring` that has this index.
+    pub(super) fn new(ring: Shared<M>, index: usize) -> Result<Self, Refusal> {
+        let lane = ring.lanes[index].clone();
         let (head, tail) = lane.positions()?;
+        lane.show(head);
         let pushed = lane.pushed.load(Relaxed);
         Ok(Self {
             ring,
+            index,
             lane,
             tail,
             head,
@@ -123,10 +127,11 @@ impl<M: Memory> Sender<M> {
     /// Looks at the consumer's position; `NotYet` if it leaves no room up to `end`.
     #[inline(never)]
     fn refresh(&mut self, end: u64) -> Result<(), Refusal> {
-        // ORDERING: Acquire pairs with the Release in `End::commit`: the payloads have been read.
+        // ORDERING: Acquire pairs with the Release in `Outlet::commit`: the payloads have been read.
         let head = self.lane.head.load(Acquire);
         self.lane.distance(head, self.tail)?;
         self.head = head;
+        self.lane.show(head);
         self.pace.stream(&self.lane.space, self.pushed);
         if end.wrapping_sub(head) > self.lane.arena.len() as u64 {
             Err(Refusal::NotYet)
@@ -140,7 +145,7 @@ impl<M: Memory> Sender<M> {
         self.pushed = self.pushed.wrapping_add(records);
         self.lane.pushed.store(self.pushed, Relaxed);
         self.tail = end;
-        // ORDERING: Release pairs with the Acquire in `End::refresh`: headers and payloads come before the position.
+        // ORDERING: Release pairs with the Acquire in `Outlet::refresh`: headers and payloads come before the position.
         self.lane.tail.store(end, Release);
         self.lane.items.notify(1);
     }
@@ -151,6 +156,14 @@ impl<M: Memory> Side for Sender<M> {
 
     fn whole(&self) -> &impl Whole {
         &self.ring
+    }
+
+    fn end(&self) -> End {
+        End::Producer
+    }
+
+    fn place(&self) -> Option<usize> {
+        Some(self.index)
     }
 
     fn event(&self) -> &Event<M> {

@@ -8,7 +8,7 @@ use ipc_core::participant::ParticipantId;
 
 use super::geometry::{Phase, State};
 use super::shared::{BackOff, Shared};
-use crate::side::{LendSide, ReceiveSide, Refusal, Side, Taken, Whole};
+use crate::side::{End, LendSide, ReceiveSide, Refusal, Side, Taken, Whole};
 
 /// A consumer's side.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub struct Receiver<M> {
     me: ParticipantId,
     /// A message that is ours and neither released nor put back.
     open: Option<Open>,
+    /// Messages committed.
+    moved: u64,
 }
 
 /// A message that we have claimed.
@@ -35,6 +37,7 @@ impl<M: Memory> Receiver<M> {
             ring,
             me,
             open: None,
+            moved: 0,
         }
     }
 
@@ -121,7 +124,8 @@ impl<M: Memory> Receiver<M> {
 
     /// Commits a message. Tells nobody.
     #[inline]
-    fn finish(&self, open: Open) {
+    fn finish(&mut self, open: Open) {
+        self.moved += 1;
         let ring = &self.ring;
         let free = ring.geometry.next_lap(open.state);
         // ORDERING: Release pairs with the Acquire in `Sender::claim`: the message has been read.
@@ -211,6 +215,15 @@ impl<M: Memory> Side for Receiver<M> {
 
     fn whole(&self) -> &impl Whole {
         &self.ring
+    }
+
+    fn end(&self) -> End {
+        End::Consumer
+    }
+
+    #[inline]
+    fn moved(&self) -> Option<u64> {
+        Some(self.moved)
     }
 
     fn event(&self) -> &Event<M> {

@@ -8,7 +8,7 @@ use ipc_core::participant::ParticipantId;
 
 use super::geometry::Phase;
 use super::shared::{BackOff, Shared};
-use crate::side::{Refusal, SendSide, Side, Whole};
+use crate::side::{End, Refusal, SendSide, Side, Whole};
 
 /// A producer's side.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub struct Sender<M> {
     me: ParticipantId,
     /// A place that is ours and neither published nor given back.
     open: Option<u64>,
+    /// Messages published.
+    moved: u64,
 }
 
 impl<M: Memory> Sender<M> {
@@ -25,6 +27,7 @@ impl<M: Memory> Sender<M> {
             ring,
             me,
             open: None,
+            moved: 0,
         }
     }
 
@@ -87,7 +90,8 @@ impl<M: Memory> Sender<M> {
 
     /// Publishes a position. Tells nobody.
     #[inline]
-    fn publish(&self, position: u64) {
+    fn publish(&mut self, position: u64) {
+        self.moved += 1;
         let full = self.ring.geometry.full(position);
         // ORDERING: Release pairs with the Acquire in `Receiver::claim`: the message comes before the word.
         self.ring.words.store(position, full.0, Release);
@@ -168,6 +172,15 @@ impl<M: Memory> Side for Sender<M> {
 
     fn whole(&self) -> &impl Whole {
         &self.ring
+    }
+
+    fn end(&self) -> End {
+        End::Producer
+    }
+
+    #[inline]
+    fn moved(&self) -> Option<u64> {
+        Some(self.moved)
     }
 
     fn event(&self) -> &Event<M> {

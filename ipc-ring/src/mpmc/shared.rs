@@ -10,7 +10,7 @@ use ipc_core::segment::Entry;
 use super::consumer::Receiver;
 use super::geometry::{Geometry, Phase, State};
 use super::producer::Sender;
-use crate::side::Whole;
+use crate::side::{End, Moved, NoPeek, Peek, Spot, Whole};
 use crate::slot;
 
 /// Offsets in the object, and in a slot. Each line of 128 bytes has its own writers, or is hardly ever written.
@@ -70,7 +70,7 @@ impl<M: Memory> Shared<M> {
     /// The ring that the directory says is in `area`, for whoever does not know its messages.
     pub(crate) fn of(area: &Area<M>, entry: &Entry) -> Result<Self, OutOfArea> {
         let [capacity, stride] = entry.parameters;
-        let (size, align) = slot::of_stride(stride as usize);
+        let (size, align) = slot::of_entry(entry, stride);
         Self::new(area, capacity as usize, size, align)
     }
 
@@ -171,6 +171,47 @@ impl<M: Memory> Whole for Shared<M> {
         }
         self.items.notify(u32::MAX);
         self.space.notify(u32::MAX);
+    }
+
+    fn moved(&self, _end: End, _place: usize, counted: Moved) -> Moved {
+        Moved::of(counted.messages, self.payload.width())
+    }
+}
+
+impl<M: Memory> Peek for Shared<M> {
+    fn oldest(&self, _lane: usize) -> Spot {
+        Spot::of(self.head.load(Acquire))
+    }
+
+    fn newest(&self, _lane: usize) -> Spot {
+        Spot::of(self.tail.load(Acquire))
+    }
+
+    /// A message can be seen for as long as it lies in the ring: of a place that has been given back nobody can tell whether
+    /// its message was delivered, or skipped.
+    fn peek(&self, _lane: usize, at: Spot, into: &mut Vec<u8>) -> Result<Spot, NoPeek> {
+        let position = at.position;
+        let state = self.state(position);
+        let next = Spot::of(position.wrapping_add(1));
+        match (self.geometry.laps_ahead(state, position), state.phase()) {
+            (0, Phase::Full | Phase::Reading) => {}
+            (0, _) => return Err(NoPeek::NotYet),
+            (1.., _) => {
+                let head = self.oldest(0);
+                let ahead = head.position.wrapping_sub(next.position) as i64 > 0;
+                return Err(NoPeek::Gone(if ahead { head } else { next }));
+            }
+            _ => return Err(NoPeek::NotYet),
+        }
+        into.resize(self.payload.width(), 0);
+        self.payload.read(position, into);
+        // ORDERING: Acquire keeps the copy before the second look, at a word that was changed before the message is.
+        self.payload.memory().fence(Acquire);
+        let state = self.state(position);
+        match (self.geometry.laps_ahead(state, position), state.phase()) {
+            (0, Phase::Full | Phase::Reading) | (1, Phase::Free) => Ok(next),
+            _ => Err(NoPeek::Gone(next)),
+        }
     }
 }
 

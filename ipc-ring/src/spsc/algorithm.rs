@@ -11,12 +11,15 @@ use ipc_core::segment::Entry;
 
 use crate::pace::Pace;
 use crate::role::Role;
-use crate::side::{LendSide, ReceiveSide, Refusal, SendSide, Side, Taken, Whole};
+use crate::side::{
+    End, LendSide, Moved, NoPeek, Peek, ReceiveSide, Refusal, SendSide, Side, Spot, Taken, Whole,
+};
 
 /// Offsets in the object. Each line of 128 bytes has one writer, or is hardly ever written.
 mod field {
     /// Written by the producer.
     pub(super) const TAIL: usize = 0;
+    pub(super) const SEEN: usize = 8;
     /// Written by the consumer.
     pub(super) const HEAD: usize = 128;
     /// Read by the producer with every message, written when the consumer's mood changes.
@@ -37,6 +40,8 @@ const BACK_OFF: Duration = Duration::from_nanos(800);
 #[derive(Clone, Debug)]
 pub struct Shared<M> {
     tail: Word64<M>,
+    /// The head that the producer goes by. It writes nothing a ring ahead of it.
+    seen: Word64<M>,
     head: Word64<M>,
     items: Event<M>,
     space: Event<M>,
@@ -51,6 +56,7 @@ impl<M: Memory> Shared<M> {
     pub fn new(area: &Area<M>, capacity: usize, stride: usize) -> Result<Self, OutOfArea> {
         Ok(Self {
             tail: area.word64(field::TAIL)?,
+            seen: area.word64(field::SEEN)?,
             head: area.word64(field::HEAD)?,
             items: Event::new(area, field::ITEMS, Waiters::One)?,
             space: Event::new(area, field::SPACE, Waiters::One)?,
@@ -85,6 +91,7 @@ impl<M: Memory> Shared<M> {
     /// What the holder of the producer's role works with.
     pub fn sender(&self) -> Result<Sender<M>, Refusal> {
         let (head, tail) = self.positions()?;
+        self.show(head);
         Ok(Sender {
             ring: self.clone(),
             tail,
@@ -128,6 +135,14 @@ impl<M: Memory> Shared<M> {
         }
     }
 
+    /// Tells observers which messages the producer may write over from now on.
+    fn show(&self, head: u64) {
+        self.seen.store(head, Relaxed);
+        // ORDERING: Release pairs with the Acquire fence in `peek`: who copies a byte of a later message sees the head that
+        // let it be written.
+        self.slots.memory().fence(Release);
+    }
+
     /// How many messages were ever published, and how many of them were committed.
     pub(super) fn counts(&self) -> (u64, u64) {
         (self.tail.load(Acquire), self.head.load(Acquire))
@@ -162,6 +177,42 @@ impl<M: Memory> Whole for Shared<M> {
         self.producer.recover(dead);
         self.consumer.recover(dead);
     }
+
+    fn moved(&self, end: End, _place: usize, _counted: Moved) -> Moved {
+        let (published, committed) = self.counts();
+        let messages = match end {
+            End::Producer => published,
+            End::Consumer => committed,
+        };
+        Moved::of(messages, self.slots.stride())
+    }
+}
+
+impl<M: Memory> Peek for Shared<M> {
+    fn oldest(&self, _lane: usize) -> Spot {
+        Spot::of(self.head.load(Acquire))
+    }
+
+    fn newest(&self, _lane: usize) -> Spot {
+        Spot::of(self.tail.load(Acquire))
+    }
+
+    fn peek(&self, lane: usize, at: Spot, into: &mut Vec<u8>) -> Result<Spot, NoPeek> {
+        let position = at.position;
+        // ORDERING: Acquire pairs with the Release in `Sender::advance`: we see the message.
+        let published = self.tail.load(Acquire).wrapping_sub(position) as i64;
+        if published <= 0 {
+            return Err(NoPeek::NotYet);
+        }
+        into.resize(self.slots.stride(), 0);
+        self.slots.read(position, into);
+        // ORDERING: pairs with the fence in `show`.
+        self.slots.memory().fence(Acquire);
+        if self.seen.load(Relaxed).wrapping_sub(position) as i64 > 0 {
+            return Err(NoPeek::Gone(self.oldest(lane)));
+        }
+        Ok(Spot::of(position.wrapping_add(1)))
+    }
 }
 
 /// The producer's side.
@@ -189,6 +240,7 @@ impl<M: Memory> Sender<M> {
         let head = self.ring.head.load(Acquire);
         self.ring.distance(head, self.tail)?;
         self.head = head;
+        self.ring.show(head);
         self.pace.stream(&self.ring.space, self.tail);
         match self.free() {
             0 => Err(Refusal::NotYet),
@@ -264,6 +316,10 @@ impl<M: Memory> Side for Sender<M> {
 
     fn whole(&self) -> &impl Whole {
         &self.ring
+    }
+
+    fn end(&self) -> End {
+        End::Producer
     }
 
     fn event(&self) -> &Event<M> {
@@ -387,6 +443,10 @@ impl<M: Memory> Side for Receiver<M> {
 
     fn whole(&self) -> &impl Whole {
         &self.ring
+    }
+
+    fn end(&self) -> End {
+        End::Consumer
     }
 
     fn event(&self) -> &Event<M> {

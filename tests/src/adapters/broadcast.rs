@@ -9,6 +9,9 @@ use ipc_ring::{ONLY, PopError, Ring as _, broadcast};
 
 use super::{Consumer, Kind, Message, Producer, Ring, number};
 
+/// Where `docs/layout.md` draws the slots.
+const SLOTS: u64 = 4608;
+
 pub(super) const BROADCAST: Kind = Kind {
     name: "broadcast",
     many_producers: false,
@@ -24,7 +27,7 @@ pub(super) const BROADCAST: Kind = Kind {
         let [capacity, stride] = object.entry().parameters;
         object.area().word64(0).unwrap().store(position, Relaxed);
         for position in (0..capacity).map(|slot| position.wrapping_add(slot)) {
-            let at = object.area().len() as u64 - (capacity - position % capacity) * stride;
+            let at = SLOTS + position % capacity * stride;
             let word = object.area().word64(at as usize).unwrap();
             word.store(broadcast::full(position.wrapping_sub(capacity)), Relaxed);
         }

@@ -6,10 +6,11 @@
 //! them otherwise.
 #![allow(unsafe_code)]
 
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use ipc_core::segment::{Place, Segment};
-use ipc_ring::ONLY;
+use ipc_ring::{ONLY, Observer};
 use ipc_tests::adapters::{Consumer, KINDS, Kind, Producer, Ring, expect_rubbish};
 use ipc_tests::child::Child;
 
@@ -142,17 +143,19 @@ fn guard(name: &str) -> usize {
         .count()
 }
 
-/// Uses both ends for a while, whatever comes of it. Tells how many calls came back, and how long the slowest took.
+/// Uses both ends for a while, and looks on, whatever comes of it. Tells how many calls came back, and how long the slowest took.
 fn use_both_ends(
     kind: &Kind,
     ring: &dyn Ring,
     producer: &mut dyn Producer,
     consumer: &mut dyn Consumer,
+    observer: &Observer,
 ) -> (u64, Duration) {
+    let (mut follower, mut seen) = (observer.follow_from_oldest(), Vec::new());
     let (start, mut calls, mut slowest) = (Instant::now(), 0, Duration::ZERO);
     while start.elapsed() < Duration::from_millis(400) {
         let before = Instant::now();
-        match calls % 9 {
+        match calls % 11 {
             0 => drop(producer.try_push_slice(&[1, 2, 3])),
             1 => drop(producer.try_push(4)),
             2 => drop(consumer.try_pop()),
@@ -161,6 +164,8 @@ fn use_both_ends(
             5 if kind.lends => drop(consumer.read_and_release(&mut |_, _| {})),
             6 if kind.lends => drop(consumer.read_and_put_back()),
             7 => drop(consumer.drain()),
+            8 => drop(follower.try_next(&mut seen)),
+            9 => drop(observer.statistics()),
             _ => drop(ring.len()),
         }
         slowest = slowest.max(before.elapsed());
@@ -177,6 +182,8 @@ fn a_mutator_at_full_speed_gets_nothing_but_errors() {
     for kind in KINDS {
         for capacity in [1, 16] {
             let made = Made::new(*kind, Backing::Memfd, capacity);
+            let file = made.ring.segment().as_fd().try_clone_to_owned().unwrap();
+            let observer = Observer::open(Place::Fd(file)).unwrap();
             let guards = guard("conformance-");
             let (mut producer, mut consumer) = (made.ring.producer(), made.ring.consumer());
             let mutator = Child::run(|| {
@@ -186,14 +193,15 @@ fn a_mutator_at_full_speed_gets_nothing_but_errors() {
                     damage(ring.segment(), &mut random);
                 }
             });
-            let (calls, slowest) = use_both_ends(kind, &*made.ring, &mut *producer, &mut *consumer);
+            let (calls, slowest) =
+                use_both_ends(kind, &*made.ring, &mut *producer, &mut *consumer, &observer);
             mutator.kill();
             println!(
                 "{} of {capacity}: {calls} calls, the slowest {slowest:?}; {guards} guard pages",
                 kind.name
             );
             assert!(
-                calls > 1000 && slowest < Duration::from_secs(5),
+                calls > 100 && slowest < Duration::from_secs(5),
                 "{}: {calls} calls, the slowest {slowest:?}",
                 kind.name
             );
