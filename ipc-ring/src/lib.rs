@@ -33,6 +33,8 @@
 //! # Ok(()) }
 //! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod broadcast;
 pub mod broadcast_bytes;
 pub mod bytes;

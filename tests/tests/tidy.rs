@@ -37,8 +37,11 @@ const FOR_PROGRAMS: &[&str] = &[
 
 const LIBRARIES: &[&str] = &["ipc-derive", "ipc-core", "ipc-ring"];
 
+/// What can be published.
+const PUBLISHED: &[&str] = &["ipc-derive", "ipc-core", "ipc-ring", "benches", "ipc-cli"];
+
 /// What has unsafe code only in files that are for it.
-const PUBLISHED: &[&str] = &["ipc-derive", "ipc-core", "ipc-ring", "ipc-cli"];
+const CAREFUL: &[&str] = &["ipc-derive", "ipc-core", "ipc-ring", "ipc-cli"];
 
 /// All packages, by the name they have in Rust.
 const CRATES: &[&str] = &[
@@ -231,14 +234,14 @@ fn files_with_unsafe_code_say_why_it_is_sound() {
         let Some(at) = code.find(allow) else {
             continue;
         };
-        // What is published says it for the whole file. In a test or an example one function may do.
-        let published = PUBLISHED
+        // What others build upon says it for the whole file. In a test or an example one function may do.
+        let careful = CAREFUL
             .iter()
             .any(|package| path.starts_with(&format!("{package}/")));
         let at_head =
             code[..at].ends_with("#![") && code[..at].lines().any(|line| line == "//! # Safety");
         assert!(
-            at_head || !published && code.contains("// SAFETY: "),
+            at_head || !careful && code.contains("// SAFETY: "),
             "{path}: a `# Safety` section, then the permission for the file"
         );
         list.push(path);
@@ -328,6 +331,22 @@ fn the_common_things_are_there() {
             manifest.contains("[lints]\nworkspace = true"),
             "{package} has lints of its own"
         );
+    }
+    for package in PUBLISHED {
+        let manifest = read(&format!("{package}/Cargo.toml"));
+        for line in [
+            "description = ",
+            "license.workspace = true",
+            "readme.workspace = true",
+            "keywords = ",
+            "categories = ",
+            "[package.metadata.docs.rs]",
+        ] {
+            assert!(manifest.contains(line), "{package}: {line}");
+        }
+        for license in ["LICENSE-MIT", "LICENSE-APACHE"] {
+            assert_eq!(read(&format!("{package}/{license}")), read(license));
+        }
     }
     assert!(read("CHANGELOG.md").contains("## [Unreleased]"));
     for path in [
