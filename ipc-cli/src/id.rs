@@ -1,16 +1,17 @@
 //! `ipc id`: unique ids from a file, without a server, or with one for those who want it.
 
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use ipc_core::ids::{EPOCH, Ids};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::ended::Ended;
 use crate::signals::Signals;
 
 /// Unique ids from a file.
@@ -224,16 +225,34 @@ fn listen(socket: &Path) -> Result<UnixListener> {
     listener.with_context(|| format!("cannot listen on {}", socket.display()))
 }
 
+/// No line of a conversation is longer.
+const LINE: u64 = 256;
+
+/// The next line of somebody who may send anything, without its end; nothing if that was all.
+fn next_line(from: &mut impl BufRead) -> Result<Option<String>> {
+    let mut line = String::new();
+    if from.take(LINE).read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    ensure!(
+        line.ends_with('\n'),
+        "a line of {LINE} bytes or more, or one that is cut short"
+    );
+    Ok(Some(line.trim().to_owned()))
+}
+
+/// No question asks for more ids.
+const MOST: u64 = 1_000_000;
+
 /// Answers each line `N` by `FIRST LAST`, or by `error: …`.
 fn answer(ids: &Ids, client: UnixStream) -> Result<()> {
     let mut out = client.try_clone()?;
-    for line in BufReader::new(client).lines() {
-        let line = line?;
-        let drawn = match line.trim().parse() {
-            Ok(count @ 1..=1_000_000) => ids.take(count).map_err(|error| error.to_string()),
+    let mut questions = BufReader::new(client);
+    while let Some(line) = next_line(&mut questions)? {
+        let drawn = match line.parse() {
+            Ok(count @ 1..=MOST) => ids.take(count).map_err(|error| error.to_string()),
             _ => Err(format!(
-                "a number from 1 to 1000000 is expected, not {:?}",
-                line.trim()
+                "a number from 1 to {MOST} is expected, not {line:?}"
             )),
         };
         match drawn {
@@ -249,13 +268,15 @@ fn answer(ids: &Ids, client: UnixStream) -> Result<()> {
 fn request(socket: &Path, mut count: u64, json: bool) -> Result<()> {
     let stream = UnixStream::connect(socket)
         .with_context(|| format!("nobody serves ids at {}", socket.display()))?;
-    let mut answers = BufReader::new(stream.try_clone()?).lines();
+    // Not for whoever reads the output of ours: that one is there.
+    let gone = || Ended::PeerDead(format!("the server at {} has gone", socket.display()));
+    let mut answers = BufReader::new(stream.try_clone()?);
     let mut questions = stream;
     let mut out = BufWriter::new(io::stdout().lock());
     while count > 0 {
-        let some = count.min(1_000_000);
-        writeln!(questions, "{some}")?;
-        let line = answers.next().context("the server has gone")??;
+        let some = count.min(MOST);
+        writeln!(questions, "{some}").map_err(|_| gone())?;
+        let line = next_line(&mut answers)?.ok_or_else(gone)?;
         let bounds = line
             .split_once(' ')
             .and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));

@@ -1,6 +1,7 @@
 //! `ipc id` and `glob-id`, run as a user would run them.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -105,6 +106,35 @@ fn a_copy_must_be_adopted() {
     assert_eq!(stdout(&ipc(&["get", &file])), "2\n");
 }
 
+// A client that takes whatever the server says: more ids than it asked for, or for ever.
+#[test]
+fn a_server_that_lies_is_not_believed() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = path(&directory, "socket");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let answers = [
+        ("1 18446744073709551615\n", 1),
+        ("2 1\n", 1),
+        ("5\n", 1),
+        ("1", 1),
+        ("", 3),
+    ];
+    for (answer, code) in answers {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (client, _) = listener.accept().unwrap();
+                let mut client = BufReader::new(client);
+                client.read_line(&mut String::new()).unwrap();
+                client.get_mut().write_all(answer.as_bytes()).unwrap();
+            });
+            let refused = ipc(&["get", &socket, "--count", "3"]);
+            assert_eq!(refused.status.code(), Some(code), "{refused:?}");
+            assert!(!refused.stderr.is_empty(), "{refused:?}");
+            assert!(refused.stdout.is_empty(), "{refused:?}");
+        });
+    }
+}
+
 // A server that leaves its socket behind, or refuses to start over a dead one's, needs a person to clean up.
 #[test]
 fn a_server_draws_for_others_and_leaves_nothing_behind() {
@@ -113,7 +143,7 @@ fn a_server_draws_for_others_and_leaves_nothing_behind() {
     stdout(&ipc(&["init", &file]));
     let socket = format!("{file}.sock");
     // A socket that a killed server left behind.
-    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    drop(UnixListener::bind(&socket).unwrap());
     let mut server = Command::new(env!("CARGO_BIN_EXE_ipc-under-test"))
         .args(["id", "serve", &file])
         .stderr(Stdio::piped())
@@ -126,6 +156,18 @@ fn a_server_draws_for_others_and_leaves_nothing_behind() {
     assert!(line.contains(&socket), "{line}");
     assert_eq!(stdout(&ipc(&["get", &socket])), "1\n");
     assert_eq!(stdout(&ipc(&["get", &socket, "--count", "2"])), "2\n3\n");
+    // A client without an end of its line is let go, before its line has filled the memory; others do not notice.
+    let mut hostile = UnixStream::connect(&socket).unwrap();
+    let sent = (0..64).try_for_each(|_| hostile.write_all(&[b'1'; 64 << 10]));
+    assert!(sent.is_err() || hostile.read(&mut [0]).is_ok_and(|len| len == 0));
+    let mut asks = UnixStream::connect(&socket).unwrap();
+    asks.write_all(b"0\nmany\n").unwrap();
+    let mut answers = BufReader::new(asks).lines();
+    for what in ["\"0\"", "\"many\""] {
+        let answer = answers.next().unwrap().unwrap();
+        let expected = format!("error: a number from 1 to 1000000 is expected, not {what}");
+        assert_eq!(answer, expected);
+    }
     // Without the server as well: the file is the truth.
     assert_eq!(stdout(&ipc(&["get", &file])), "4\n");
     let second = ipc(&["serve", &file]);
