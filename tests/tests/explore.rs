@@ -97,6 +97,12 @@ fn broadcast() {
     prove("broadcast/");
 }
 
+/// The same for records, whose readers find where they are by marks of two words, and are told of every gap exactly.
+#[test]
+fn broadcast_of_bytes() {
+    prove("broadcast_bytes/");
+}
+
 /// Catches a record that is lost, torn, doubled or out of the order of its lane, a position stored by somebody without
 /// the role, and a side that sleeps for ever.
 #[test]

@@ -23,6 +23,7 @@ mod field {
 
     pub(super) const TAIL: usize = 0;
     pub(super) const PUSHED: usize = 8;
+    pub(super) const SEEN: usize = 16;
     pub(super) const HEAD: usize = 128;
     pub(super) const POPPED: usize = 136;
     pub(super) const LENT: usize = 144;
@@ -214,12 +215,12 @@ impl Case for LanesCase {
         self.roles.iter().enumerate().map(actor).collect()
     }
 
-    /// Nobody closes the ring, and counts are for people to read: each is loaded by successors only.
+    /// Nobody closes the ring, and nobody observes it. Counts are for people to read: each is loaded by successors only.
     fn glued(&self, at: usize) -> bool {
         let in_lane = at
             .checked_sub(field::LANES)
             .map(|at| at % (lane_at(1) - lane_at(0)));
-        at == field::CLOSED || matches!(in_lane, Some(field::PUSHED | field::POPPED))
+        at == field::CLOSED || matches!(in_lane, Some(field::PUSHED | field::SEEN | field::POPPED))
     }
 
     fn operate(&self, process: usize, memory: &Explored, done: &Done) -> Option<Done> {

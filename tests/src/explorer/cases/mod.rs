@@ -1,6 +1,7 @@
 //! The cases: what is explored of the library, each with its bounds.
 
 pub mod broadcast;
+pub mod broadcast_bytes;
 pub mod event;
 pub mod lanes;
 pub mod mpmc;
@@ -50,6 +51,7 @@ pub fn all() -> Vec<Entry> {
     all.extend(participant::entries());
     all.extend(spsc::entries());
     all.extend(broadcast::entries());
+    all.extend(broadcast_bytes::entries());
     all.extend(lanes::entries());
     all.extend(mpmc::entries());
     all.extend(sync::entries());

@@ -18,6 +18,7 @@ use super::Entry;
 /// Offsets in a ring.
 mod field {
     pub(super) const TAIL: usize = 0;
+    pub(super) const SEEN: usize = 8;
     pub(super) const HEAD: usize = 128;
     pub(super) const ITEMS: usize = 256;
     pub(super) const CLOSED: usize = 260;
@@ -353,9 +354,9 @@ impl Case for SpscCase {
             .collect()
     }
 
-    /// Nobody closes the ring.
+    /// Nobody closes the ring, and nobody observes it.
     fn glued(&self, at: usize) -> bool {
-        at == field::CLOSED
+        matches!(at, field::CLOSED | field::SEEN)
     }
 
     fn operate(&self, process: usize, memory: &Explored, local: &Local) -> Option<Local> {
