@@ -14,9 +14,11 @@ fn run(jobs: &[Job]) -> Option<Report> {
     }
     let program = Program(PathBuf::from(env!("CARGO_BIN_EXE_kill")));
     let report = Report::default();
+    let traces = modes::Traces::default();
     let context = Context {
         program: &program,
         report: &report,
+        traces: &traces,
         seed: 1,
         depth: TASTE,
     };

@@ -104,9 +104,11 @@ fn main() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let report = Report::default();
+    let traces = modes::Traces::default();
     let context = Context {
         program: &program,
         report: &report,
+        traces: &traces,
         seed,
         depth: if arguments.quick {
             modes::QUICK

@@ -110,8 +110,23 @@ pub trait Adapter: Sync {
     /// In the victim: takes up its part, and gives the operation.
     fn prepare(&self, case: &Case, ground: &Ground) -> Result<Operation>;
 
+    /// In the victim: the operation, with a `mark` where it begins and where it ends.
+    fn perform(&self, case: &Case, ground: &Ground, mark: &dyn Fn()) -> Result<()> {
+        let mut act = self.prepare(case, ground)?;
+        mark();
+        let done = act();
+        mark();
+        done
+    }
+
     /// Tells a segment how objects of this kind are cleared up after.
     fn learn(&self, ground: &Ground) -> Result<()>;
+
+    /// Where there are files and no participants: what clears up after the dead. What it may leave beside what it found is
+    /// its last outcome.
+    fn cleaner(&self) -> Case {
+        Case::new("replace", "no file", &["the new segment"])
+    }
 
     /// Newcomers, who find nobody alive, go on: what do they find, beside what is in the ledger already? An error is a
     /// violation.

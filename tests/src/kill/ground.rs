@@ -4,13 +4,13 @@ use std::collections::hash_map::DefaultHasher;
 use std::fs::File;
 use std::hash::{Hash, Hasher};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use ipc_core::memory::LockByte;
 use ipc_core::participant::Life;
-use ipc_core::segment::{ObjectSpec, Place, Segment, SegmentError, SegmentOptions};
+use ipc_core::segment::{ObjectSpec, Place, Segment, SegmentOptions};
 use nix::fcntl::{FcntlArg, fcntl};
 use rustix::fs::{Mode, OFlags};
 use tempfile::TempDir;
@@ -63,15 +63,7 @@ impl Ground {
             Self::Region(segment) => Image::of(segment)?.restore(),
             Self::Directory(path, _) => {
                 let copy = scratch_directory()?;
-                for entry in path.read_dir()? {
-                    let entry = entry?;
-                    std::fs::copy(entry.path(), copy.path().join(entry.file_name()))?;
-                }
-                // It would be known for a copy.
-                match Segment::adopt(copy.path().join(SEGMENT)) {
-                    Ok(_) | Err(SegmentError::NotFound { .. }) => {}
-                    Err(error) => return Err(error.into()),
-                }
+                copy_all(path, copy.path())?;
                 Ok(Self::of_directory(copy))
             }
         }
@@ -87,6 +79,26 @@ impl Ground {
             Self::Directory(..) => Vec::new(),
         }
     }
+}
+
+/// Copies files, and directories with theirs. What is a segment is adopted: it would be known for a copy.
+fn copy_all(from: &Path, to: &Path) -> Result<()> {
+    for entry in from.read_dir()? {
+        let entry = entry?;
+        let copy = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            std::fs::DirBuilder::new().mode(0o700).create(&copy)?;
+            copy_all(&entry.path(), &copy)?;
+            continue;
+        }
+        std::fs::copy(entry.path(), &copy)?;
+        // One that has no name yet but a temporary one is nobody's.
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        drop(Segment::adopt(copy)?);
+    }
+    Ok(())
 }
 
 /// A new directory on a memory file system, where there is one.
@@ -260,7 +272,11 @@ fn list(path: &Path) -> Result<Vec<u8>> {
     for entry in entries {
         all.extend_from_slice(entry.file_name().as_encoded_bytes());
         all.push(0);
-        all.extend_from_slice(&std::fs::read(entry.path())?);
+        if entry.file_type()?.is_dir() {
+            all.extend_from_slice(&list(&entry.path())?);
+        } else {
+            all.extend_from_slice(&std::fs::read(entry.path())?);
+        }
     }
     Ok(all)
 }

@@ -13,7 +13,8 @@ others then find, who clears up, and what a caller is told.
 The tables are made from the list that the kill harness works through (`tests/src/kill/`), and a test holds them against
 it: `cargo test -p ipc-tests --test kill` looks at a copy of every distinct state of every operation below, and
 `cargo run --release -p ipc-tests --bin kill -- --mode all` kills at the instructions themselves. After a change,
-`cargo run -p ipc-tests --bin kill -- --recovery docs/recovery.md` writes this page anew.
+`cargo run -p ipc-tests --bin kill -- --recovery docs/recovery.md` writes this page anew. [How to run it
+all](#how-to-run-it-all) is at the end.
 
 How to read a row: numbers are messages, oldest first; the victim pushes 100 and the numbers after it. What is left of an
 arrow is found if the kill comes before the instruction that publishes or commits, what is right of it afterwards. Where
@@ -40,9 +41,28 @@ What the harness does not show, and who does:
 * A string instruction is stepped through repetition by repetition; there is none in the hot paths, and none is relied on.
 * Children that are forked while a handle is in use, with or without the handlers of the C library: they cannot use what
   they inherit (`cargo test -p ipc-tests --test pair`), and so nothing of theirs is there to be killed.
-* A journal in several files (`journal::rotating`) is made of journals of one file; turning over to the next file is not
-  in the table.
 * Other processors than x86-64, whose load-linked loops never end when they are stepped: the command says `skipped`.
+";
+
+const FOOT: &str = "
+## How to run it all
+
+| command | does |
+|---|---|
+| `cargo test -p ipc-tests --test kill` | (A) a copy of each distinct state of each row, and some real kills; in the README's test command |
+| `cargo run --release -p ipc-tests --bin kill -- --mode all` | (B) kills after each instruction, (C) stops there and goes on, (D) two at a time, (E) kills those who clear up |
+| the same with `--quick` | a sample of that, with a least number of kills for each row |
+| the same with `--soak 180` | instead: workers at full speed, killed at random, and ledgers of what each has done |
+| the same with `--only mpmc/push` | the rows whose names begin so |
+| `tests/mutants.sh kill` | takes one defence out at a time; the check that its patch names must fail |
+
+It prints its seed, and `--seed` repeats the sample. Operations of up to 2,000 instructions are killed at every one of them;
+longer ones wherever the region, a lock or a file changed, at the entry and the exit of each system call, asleep in it, and
+at a sample of the rest, whose number is printed. Each operation in each state has a least number of kills, each proved by the
+address at which the victim stood and by its exit status; less is a violation. Short operations are gone over again until it
+is reached. Clearing up may take 5 ms, and 100 ms may pass from the kill until it is done; whoever is over a limit is
+measured again on a new kill at the same instruction, up to three times, so that a busy machine is no violation. The
+time that the harness itself waited for a processor is printed beside it.
 ";
 
 /// The whole page.
@@ -51,7 +71,7 @@ pub fn page() -> String {
     for adapter in adapter::all() {
         section(&mut page, *adapter);
     }
-    page
+    page + FOOT
 }
 
 fn section(page: &mut String, adapter: &dyn Adapter) {

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 mod times;
 
-pub use times::{LIMITS, Slow, Times, on_cpu};
+pub use times::{LIMITS, Slow, Times, on_cpu, queued};
 
 /// Violations that are printed for one case; the others are only counted.
 const SHOWN: u64 = 3;
@@ -159,6 +159,9 @@ impl Report {
                 "{} times somebody was late, and was not when it was tried again",
                 inner.late
             ));
+            for mode in ["B", "C", "E"] {
+                lines.extend(inner.sampled(mode));
+            }
             for mode in ["B", "C", "D", "E"] {
                 lines.extend(inner.fewest(mode));
             }
@@ -211,6 +214,25 @@ impl Inner {
             ));
         }
         lines
+    }
+
+    /// How many instructions a mode picked of operations that are too long for all of them.
+    fn sampled(&self, mode: &str) -> Option<String> {
+        let of_mode = self.counts.iter().filter(|((_, of), _)| of == mode);
+        let long = of_mode.filter(|(_, count)| count.left_out > 0);
+        let (mut picked, mut all, mut operations) = (0, 0, 0);
+        for (_, count) in long {
+            // Before each instruction, and behind the last one.
+            picked += count.instructions + 1 - count.left_out;
+            all += count.instructions + 1;
+            operations += 1;
+        }
+        (operations > 0).then(|| {
+            format!(
+                "mode {mode}: of {operations} long operations {picked} of {all} instructions: those around changes, those \
+                 at system calls, and a sample"
+            )
+        })
     }
 
     /// Where a mode did least.

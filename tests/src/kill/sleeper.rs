@@ -78,11 +78,14 @@ impl<T: Send + 'static> Sleeper<T> {
     }
 }
 
-/// Whether the thread sleeps in `futex`.
+/// Whether the thread sleeps on a word, or on one of several.
 fn is_asleep(id: i32) -> Result<bool> {
     let path = format!("/proc/self/task/{id}/syscall");
     let line = std::fs::read_to_string(&path).with_context(|| path.clone())?;
-    Ok(line.starts_with(&format!("{} ", nix::libc::SYS_futex)))
+    let calls = [nix::libc::SYS_futex, nix::libc::SYS_futex_waitv];
+    Ok(calls
+        .iter()
+        .any(|call| line.starts_with(&format!("{call} "))))
 }
 
 extern "C" fn do_nothing(_: i32) {}

@@ -24,6 +24,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::kill::ground::Ground;
+use crate::kill::report::queued;
 
 /// How long a system call may take before it counts as waiting for somebody.
 const BLOCKED: Duration = Duration::from_millis(5);
@@ -55,6 +56,15 @@ pub enum Edge {
     Entry,
     /// After it has done everything.
     Exit,
+}
+
+/// The moment of a kill.
+#[derive(Clone, Copy, Debug)]
+pub struct Death {
+    /// When it was sent.
+    pub at: Instant,
+    /// How long the calling thread had waited for a processor by then.
+    pub queued: Duration,
 }
 
 /// The victim did not come by where it was to be killed: its operation depends on time, and took another way.
@@ -266,6 +276,29 @@ impl Victim {
         }
     }
 
+    /// Runs to the next system call and stands before it; at its entry, in truth, where nothing has happened yet. False if
+    /// there is none any more, and the victim stands at its second marker.
+    pub fn run_to_call(&mut self) -> Result<bool> {
+        self.here.set(None);
+        ptrace::syscall(self.pid, None)?;
+        let status = waitpid(self.pid, None)?;
+        let entered = matches!(status, WaitStatus::PtraceSyscall(_));
+        if !entered {
+            self.check(status, "at a system call")?;
+            self.back_to_marker()?;
+            return Ok(false);
+        }
+        self.here.set(Some(ptrace::getregs(self.pid)?.rip - 2));
+        Ok(true)
+    }
+
+    /// Leaves the system call that it was run to.
+    pub fn leave_call(&mut self) -> Result<()> {
+        self.here.set(None);
+        ptrace::syscall(self.pid, None)?;
+        self.expect_system_call()
+    }
+
     /// The address that a victim asleep in a system call comes back to, as the kernel has it.
     pub fn asleep_at(&self) -> Result<u64> {
         let line = std::fs::read_to_string(format!("/proc/{}/syscall", self.pid))?;
@@ -279,7 +312,11 @@ impl Victim {
         self.here.set(None);
         ptrace::cont(self.pid, None)?;
         self.come_out_released(release)?;
-        // Before the marker, where stepping would have stopped.
+        self.back_to_marker()
+    }
+
+    /// From behind the second marker, which has trapped, to before it, where stepping would have stopped.
+    fn back_to_marker(&mut self) -> Result<()> {
         let mut registers = ptrace::getregs(self.pid)?;
         registers.rip -= 1;
         self.here.set(None);
@@ -334,9 +371,12 @@ impl Victim {
         Ok(())
     }
 
-    /// Kills it, and proves that it died of that. Gives the time of the kill.
-    pub fn kill(mut self) -> Result<Instant> {
-        let now = Instant::now();
+    /// Kills it, and proves that it died of that.
+    pub fn kill(mut self) -> Result<Death> {
+        let death = Death {
+            queued: queued(),
+            at: Instant::now(),
+        };
         kill(self.pid, Signal::SIGKILL)?;
         let status = waitpid(self.pid, None)?;
         self.over = true;
@@ -344,7 +384,7 @@ impl Victim {
             matches!(status, WaitStatus::Signaled(_, Signal::SIGKILL, _)),
             "the victim was to be killed and ended with {status:?}"
         );
-        Ok(now)
+        Ok(death)
     }
 
     fn expect_trap(&mut self, when: &str) -> Result<()> {

@@ -33,19 +33,19 @@ pub fn main(arguments: &[String]) -> Result<()> {
         }
         [path, ..] => Ground::Directory(path.into(), None),
     };
-    let mut act = if operation == RECOVER {
-        recovery(adapter, &ground)?
-    } else {
-        let case = cases
-            .iter()
-            .find(|case| case.operation == operation && case.state == state)
-            .context("no such case")?;
-        warm_up(adapter, &cases, case)?;
-        adapter.prepare(case, &ground)?
-    };
-    marker();
-    let done = act();
-    marker();
+    if operation == RECOVER {
+        let mut act = recovery(adapter, &ground)?;
+        marker();
+        let done = act();
+        marker();
+        return done.context("the recovery");
+    }
+    let case = cases
+        .iter()
+        .find(|case| case.operation == operation && case.state == state)
+        .context("no such case")?;
+    warm_up(adapter, &cases, case)?;
+    let done = adapter.perform(case, &ground, &|| marker());
     done.context("the operation")
 }
 

@@ -18,23 +18,23 @@ use crate::kill::parcel::Parcel;
 const CAPACITY: usize = 4096;
 
 /// Bytes of a record with its header.
-const RECORD: u64 = 48;
+pub(super) const RECORD: u64 = 48;
 
 /// Records that fit in.
-const MOST: u64 = CAPACITY as u64 / RECORD;
+pub(super) const MOST: u64 = CAPACITY as u64 / RECORD;
 
 /// Rows of the table.
 const ROWS: u16 = 4;
 
 /// What a victim appends, and a second one.
-const NEW: u64 = 100;
-const OTHER: u64 = 200;
+pub(super) const NEW: u64 = 100;
+pub(super) const OTHER: u64 = 200;
 
 /// What newcomers append at last.
-const LAST: u64 = 9000;
+pub(super) const LAST: u64 = 9000;
 
 /// Where in the object the run of the machine is noted that its words are of.
-const INSTANCE: usize = 280;
+pub(super) const INSTANCE: usize = 280;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -280,7 +280,7 @@ fn cut(segment: &Segment) -> Result<()> {
     Ok(())
 }
 
-fn number(record: &[u8]) -> Result<u64> {
+pub(super) fn number(record: &[u8]) -> Result<u64> {
     bytemuck::try_pod_read_unaligned::<Parcel>(record)
         .map_err(|error| anyhow::anyhow!("a record that is no message: {error}"))?
         .open()
@@ -347,11 +347,16 @@ fn inspect(case: &Case, ground: &Ground) -> Result<String> {
 }
 
 /// Many records in a row by the first and the last.
-fn show(all: &[u64]) -> String {
-    match all {
-        [first, .., last] if all.len() > 4 && *last - *first + 1 == all.len() as u64 => {
-            format!("{first} to {last}")
-        }
-        _ => crate::kill::parcel::show(all),
+pub(super) fn show(all: &[u64]) -> String {
+    let runs = all.chunk_by(|one, next| *next == one + 1);
+    let words: Vec<String> = runs
+        .map(|run| match run {
+            [first, .., last] if run.len() > 4 => format!("{first} to {last}"),
+            few => crate::kill::parcel::show(few),
+        })
+        .collect();
+    if words.is_empty() {
+        return "nothing".into();
     }
+    words.join(" ")
 }

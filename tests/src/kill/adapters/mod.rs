@@ -1,12 +1,13 @@
 //! The kinds that are killed.
 
 mod barrier;
-mod broadcast;
+pub(super) mod broadcast;
 mod company;
 mod files;
 mod ids;
 mod journal;
 pub(super) mod queue;
+mod rotating;
 mod still;
 mod sync;
 mod table;
@@ -22,7 +23,8 @@ pub static ALL: &[&dyn Adapter] = &[
     &queue::Of(queue::Bytes),
     &queue::Of(queue::Lanes),
     &queue::Of(queue::Channel),
-    &broadcast::Broadcast,
+    &broadcast::Broadcast(broadcast::Typed),
+    &broadcast::Broadcast(broadcast::Bytes),
     &sync::Sync::Mutex,
     &sync::Sync::RwLock,
     &sync::Sync::Semaphore,
@@ -32,4 +34,5 @@ pub static ALL: &[&dyn Adapter] = &[
     &barrier::Barriers,
     &ids::Numbers,
     &journal::Records,
+    &rotating::Rotation,
 ];

@@ -12,7 +12,7 @@ pub fn copies(context: Context<'_>, adapter: &dyn Adapter, case: &Case) -> Resul
     let mut progress = Progress::in_copies(case);
     let mut first = true;
     let (trace, victim) = trace(
-        context.program,
+        context,
         adapter,
         case,
         scene.as_mut(),

@@ -9,9 +9,9 @@ use ipc_core::segment::Segment;
 use super::{Context, Depth, Point, Progress, Random, name, trace};
 use crate::kill::adapter::{Adapter, Case, Cast, Scene};
 use crate::kill::ground::Ground;
-use crate::kill::report::{Slow, on_cpu};
+use crate::kill::report::{Slow, on_cpu, queued};
 use crate::kill::sleeper::TooLate;
-use crate::kill::tracer::{Astray, Edge, Step, Victim};
+use crate::kill::tracer::{Astray, Death, Edge, Step, Victim};
 
 /// Of the checks with a sleeper, one in so many leaves it to wake by itself.
 const UNAIDED: usize = 16;
@@ -70,17 +70,7 @@ pub(super) fn rounds(least: u64, points: usize) -> usize {
 /// Kills the operation at every instruction, or at a sample of them.
 pub fn kills(context: Context<'_>, adapter: &dyn Adapter, case: &Case) -> Result<()> {
     let title = name(adapter, case);
-    let mut scene = adapter.stage(case, Cast::Living).context("stage")?;
-    let points = {
-        let note = |_, _: &mut dyn Scene, digest| {
-            context.report.state(&title, digest);
-            Ok(())
-        };
-        let (trace, victim) = trace(context.program, adapter, case, scene.as_mut(), note)?;
-        victim.kill()?;
-        scene.survive(false).context("after the pass")?;
-        trace.points
-    };
+    let points = trace::points(context, adapter, case)?;
     let chosen = choose(&points, context.depth, context.seed);
     context
         .report
@@ -311,7 +301,7 @@ fn bury(
     }
     let found = scene.survive(how.unaided)?;
     if how.unaided {
-        let after = killed.elapsed();
+        let after = killed.at.elapsed();
         context.report.measured(|times| times.came_back(after));
     }
     slow.map(|()| found)
@@ -322,15 +312,17 @@ pub(super) fn timed(
     context: Context<'_>,
     segment: &Segment,
     id: ParticipantId,
-    killed: Instant,
+    killed: Death,
 ) -> Result<()> {
     let (begun, cpu) = (Instant::now(), on_cpu());
     let recovered = segment.recover(id);
-    let (took, cpu, since_kill) = (begun.elapsed(), on_cpu() - cpu, killed.elapsed());
+    let (took, cpu, since_kill) = (begun.elapsed(), on_cpu() - cpu, killed.at.elapsed());
+    let queued = queued().saturating_sub(killed.queued);
     ensure!(recovered, "{id} is dead and cannot be cleared up after");
     let mut held = Ok(());
-    context
-        .report
-        .measured(|times| held = times.recovery(took, cpu, since_kill));
+    context.report.measured(|times| {
+        times.since_kill(since_kill, queued);
+        held = times.recovery(took, cpu, since_kill);
+    });
     held
 }

@@ -11,7 +11,7 @@ pub use copies::copies;
 pub use kills::kills;
 pub use recoverers::recoverers;
 pub use stops::stops;
-pub use trace::{End, Point, Trace, trace};
+pub use trace::{End, Point, Trace, Traces, trace};
 
 use anyhow::{Result, bail};
 
@@ -30,6 +30,8 @@ pub struct Context<'a> {
     pub seed: u64,
     /// How much of it.
     pub depth: Depth,
+    /// What was gone through already.
+    pub traces: &'a Traces,
 }
 
 /// How much is done of what could be done.
@@ -38,14 +40,18 @@ pub struct Depth {
     /// Operations of up to so many instructions are killed after each of them. Of longer ones, wherever something
     /// changed, at the edges of each system call, and at a sample of the other instructions.
     pub every: usize,
+    /// Operations on files are stopped at their system calls alone: nothing changes between them.
+    pub calls: bool,
     /// How large the sample is.
     pub sample: usize,
     /// The most points of one operation, however many changed something.
     pub most: usize,
     /// Of the states that a death can leave, so many are cleared up by recoverers that are killed as well,
     pub remains: usize,
-    /// and in so many of these, they are killed after each instruction.
+    /// in so many of these they are killed wherever the operation itself would be,
     pub thorough: usize,
+    /// and at so many points in the others.
+    pub brief: usize,
     /// Pairs of states of two operations at the same time. In each, one dies, or the other, or both.
     pub pairs: usize,
     /// The least of each mode for one operation in one state, reached by going over short ones again.
@@ -68,10 +74,12 @@ pub struct Least {
 /// Everything.
 pub const FULL: Depth = Depth {
     every: 2000,
-    sample: 1000,
+    calls: false,
+    sample: 400,
     most: usize::MAX,
-    remains: 12,
-    thorough: 3,
+    remains: 8,
+    thorough: 2,
+    brief: 60,
     pairs: 150,
     least: Least {
         kills: 250,
@@ -84,10 +92,12 @@ pub const FULL: Depth = Depth {
 /// Some of everything, within four minutes.
 pub const QUICK: Depth = Depth {
     every: 24,
+    calls: true,
     sample: 10,
     most: 24,
-    remains: 3,
+    remains: 2,
     thorough: 0,
+    brief: 8,
     pairs: 8,
     least: Least {
         kills: 24,
@@ -100,10 +110,12 @@ pub const QUICK: Depth = Depth {
 /// A taste, for the suite.
 pub const TASTE: Depth = Depth {
     every: 8,
+    calls: true,
     sample: 4,
     most: 8,
-    remains: 3,
+    remains: 2,
     thorough: 0,
+    brief: 4,
     pairs: 2,
     least: Least {
         kills: 8,

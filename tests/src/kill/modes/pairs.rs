@@ -6,6 +6,12 @@ use super::{Context, Point, Random, kills, trace};
 use crate::kill::adapter::{Adapter, Case, Cast, Pair};
 use crate::kill::tracer::{Astray, Step, Victim};
 
+/// Operations of more instructions than this are stepped through for fewer pairs of states.
+const LONG: usize = 10_000;
+
+/// For so many of them, each with three ends.
+const FEW: usize = 36;
+
 /// Who dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Dies {
@@ -17,6 +23,9 @@ enum Dies {
 /// Every state of the one with every state of the other, up to the sample.
 pub(super) fn pairs(context: Context<'_>, adapter: &dyn Adapter, pair: &Pair) -> Result<()> {
     let title = title(adapter, pair);
+    // The second one is stepped, so that it may wait for the first one on the way.
+    let mut context = context;
+    context.depth.calls = false;
     let (points, first) = states(context, adapter, &pair.first)?;
     let (_, second) = states(context, adapter, &pair.second)?;
     let mut all: Vec<(usize, usize)> = first
@@ -24,8 +33,11 @@ pub(super) fn pairs(context: Context<'_>, adapter: &dyn Adapter, pair: &Pair) ->
         .flat_map(|i| second.iter().map(move |j| (*i, *j)))
         .collect();
     let instructions = all.len();
+    // Operations on files are long.
+    let long = points.len() > context.depth.every.max(LONG);
+    let most = context.depth.pairs.min(if long { FEW } else { usize::MAX });
     let mut random = Random(context.seed);
-    while all.len() > context.depth.pairs {
+    while all.len() > most {
         all.swap_remove(random.below(all.len()));
     }
     context
@@ -69,9 +81,7 @@ fn states(
 ) -> Result<(Vec<Point>, Vec<usize>)> {
     let mut scene = adapter.stage(case, Cast::Living).context("stage")?;
     scene.vacate()?;
-    let (trace, victim) = trace(context.program, adapter, case, scene.as_mut(), |_, _, _| {
-        Ok(())
-    })?;
+    let (trace, victim) = trace(context, adapter, case, scene.as_mut(), |_, _, _| Ok(()))?;
     victim.kill()?;
     let last = trace.points.len() - 1;
     let changed = |n: usize| trace.points.get(n).is_some_and(|point| point.changed);

@@ -40,10 +40,10 @@ impl Left {
     }
 
     /// What the recoverer does.
-    fn recovery(&self, case: &Case) -> Case {
+    fn recovery(&self, adapter: &dyn Adapter, case: &Case) -> Case {
         match self {
             Self::Region(_) => Case::new(RECOVER, case.state, &[]),
-            Self::Directory(_) => Case::new("replace", "no file", &[]),
+            Self::Directory(_) => adapter.cleaner(),
         }
     }
 
@@ -75,7 +75,7 @@ pub fn recoverers(context: Context<'_>, adapter: &dyn Adapter, case: &Case) -> R
     let mut scene = adapter.stage(case, Cast::Nobody).context("stage")?;
     let mut remains = Vec::new();
     let (_, victim) = trace(
-        context.program,
+        context,
         adapter,
         case,
         scene.as_mut(),
@@ -118,8 +118,9 @@ pub fn recoverers(context: Context<'_>, adapter: &dyn Adapter, case: &Case) -> R
             context.depth
         } else {
             Depth {
-                every: context.depth.every.min(60),
-                sample: context.depth.sample.min(24),
+                every: context.depth.brief,
+                sample: context.depth.brief,
+                most: context.depth.brief,
                 ..context.depth
             }
         };
@@ -164,11 +165,9 @@ fn in_one(
     least: u64,
 ) -> Result<()> {
     let title = name(adapter, case);
-    let recover = one.left.recovery(case);
+    let recover = one.left.recovery(adapter, case);
     let mut grave = Grave(one.left.restore()?);
-    let (trace, victim) = trace(context.program, adapter, &recover, &mut grave, |_, _, _| {
-        Ok(())
-    })?;
+    let (trace, victim) = trace(context, adapter, &recover, &mut grave, |_, _, _| Ok(()))?;
     victim.finish().context("the recoverer, not killed")?;
     let dead = grave.0.dead();
     ensure!(dead.is_empty(), "the recoverer left {dead:?}");
@@ -228,7 +227,7 @@ fn kill_recoverer(
     (n, place): (usize, Place),
     round: usize,
 ) -> Result<bool> {
-    let recover = remains.left.recovery(case);
+    let recover = remains.left.recovery(adapter, case);
     let (scene, mut victim, exact) = kills::reach(points, n, || {
         let grave = Grave(remains.left.restore()?);
         let (operation, state) = (recover.operation, recover.state);
@@ -246,9 +245,10 @@ fn kill_recoverer(
         let found = adapter.inspect(case, grave, &remains.ledger)?;
         // Until the second creator has named its segment, what the first one left is there.
         ensure!(
-            found == remains.found || found == "the new segment",
-            "survivors find `{found}` instead of `{}` or `the new segment`",
-            remains.found
+            found == remains.found || recover.outcomes.contains(&found),
+            "survivors find `{found}` instead of `{}`, or one of {:?}",
+            remains.found,
+            recover.outcomes
         );
         return Ok(exact);
     }

@@ -4,24 +4,19 @@ use anyhow::{Context as _, Result, ensure};
 use ipc_core::participant::Life;
 
 use super::{Context, kills, name, trace};
-use crate::kill::adapter::{Adapter, Case, Cast};
+use crate::kill::adapter::{Adapter, Case};
 use crate::kill::ground::Ground;
 
 /// Stops the operation at each point that mode B kills it at.
 pub fn stops(context: Context<'_>, adapter: &dyn Adapter, case: &Case) -> Result<()> {
     let title = name(adapter, case);
-    let mut scene = adapter.stage(case, Cast::Living).context("stage")?;
-    let (trace, victim) = trace(context.program, adapter, case, scene.as_mut(), |_, _, _| {
-        Ok(())
-    })?;
-    victim.kill()?;
-    scene.survive(false).context("after the pass")?;
-    let chosen = kills::choose(&trace.points, context.depth, context.seed);
-    let (instructions, left_out) = (trace.points.len() - 1, trace.points.len() - chosen.len());
+    let points = trace::points(context, adapter, case)?;
+    let chosen = kills::choose(&points, context.depth, context.seed);
+    let (instructions, left_out) = (points.len() - 1, points.len() - chosen.len());
     context.report.length("C", &title, instructions, left_out);
     for _ in 0..kills::rounds(context.depth.least.stops, chosen.len()) {
         for &n in &chosen {
-            if let Err(error) = stop_at(context, adapter, case, &trace.points, n) {
+            if let Err(error) = stop_at(context, adapter, case, &points, n) {
                 let text = format!("stopped after instruction {n}: {error:#}");
                 context.report.violation("C", &title, &text);
             }

@@ -39,6 +39,7 @@ pub struct Times {
     recovery: Vec<Duration>,
     recovery_cpu: Vec<Duration>,
     recovered: Vec<Duration>,
+    waited: Vec<Duration>,
     unaided: Vec<Duration>,
     over: u64,
 }
@@ -49,7 +50,20 @@ pub fn on_cpu() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// How long the calling thread has waited for a processor while it could have run; nothing where the kernel does not say.
+pub fn queued() -> Duration {
+    let line = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let waited = line.split_whitespace().nth(1).map(str::parse);
+    Duration::from_nanos(waited.and_then(Result::ok).unwrap_or(0))
+}
+
 impl Times {
+    /// How long after a kill all was cleared up, and how much of that the harness had no processor.
+    pub fn since_kill(&mut self, since_kill: Duration, queued: Duration) {
+        self.recovered.push(since_kill);
+        self.waited.push(queued);
+    }
+
     /// How long clearing up took, once begun; how long of that on a processor; and how long after the kill it was done.
     pub fn recovery(&mut self, took: Duration, cpu: Duration, since_kill: Duration) -> Result<()> {
         let held = [
@@ -69,7 +83,6 @@ impl Times {
         }
         self.recovery.push(took);
         self.recovery_cpu.push(cpu);
-        self.recovered.push(since_kill);
         Ok(())
     }
 
@@ -84,6 +97,10 @@ impl Times {
             line("clearing up, once begun", &mut self.recovery),
             line("the same, on a processor", &mut self.recovery_cpu),
             line("from a kill to all cleared up", &mut self.recovered),
+            line(
+                "of that, the harness queued for a processor",
+                &mut self.waited,
+            ),
             line("from a kill to a sleeper back unaided", &mut self.unaided),
             format!(
                 "limits: clearing up {:?}, from a kill to all cleared up {:?}; {} times over, and within them on a new \

@@ -3,14 +3,13 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use ipc_core::Mapped;
 use ipc_ring::broadcast::Start;
-use ipc_ring::side::ReceiveSide;
-use ipc_ring::{Consumer, PopError, PushError};
+use ipc_ring::{PopError, PushError};
 
-use super::{CAPACITY, LAST, Of, PATIENCE, cases, lossless, lossy, producer};
+use super::kinds::{Air, Reader};
+use super::{CAPACITY, LAST, PATIENCE, cases};
 use crate::kill::adapter::Case;
-use crate::kill::parcel::{Parcel, show};
+use crate::kill::parcel::show;
 
 /// What a reader comes to until it has to wait.
 pub(super) struct Read {
@@ -20,9 +19,7 @@ pub(super) struct Read {
 }
 
 /// Reads all that is there.
-pub(super) fn read<S: ReceiveSide<Memory = Mapped>>(
-    reader: &mut Consumer<Parcel, S>,
-) -> Result<Read> {
+pub(super) fn read(reader: &mut impl Reader) -> Result<Read> {
     let (mut numbers, mut missed) = (Vec::new(), 0);
     for _ in 0..=2 * CAPACITY {
         match reader.try_pop() {
@@ -42,11 +39,11 @@ pub(super) fn read<S: ReceiveSide<Memory = Mapped>>(
 }
 
 /// What there is to read, as the rows of the page have it; then newcomers push and read.
-pub(super) fn inspect(case: &Case, ring: &Of) -> Result<String> {
+pub(super) fn inspect<A: Air>(case: &Case, ring: &A::Ring) -> Result<String> {
     let all = if cases::is_inherited(case.operation) {
-        read(&mut lossless(ring, Start::Successor)?)?
+        read(&mut A::lossless(ring, Start::Successor)?)?
     } else {
-        let all = read(&mut lossy(ring, Start::Oldest)?)?;
+        let all = read(&mut A::lossy(ring, Start::Oldest)?)?;
         ensure!(all.missed == 0, "{} missed from the oldest on", all.missed);
         all
     };
@@ -61,38 +58,38 @@ pub(super) fn inspect(case: &Case, ring: &Of) -> Result<String> {
             found + " closed"
         };
     }
-    go_on(ring, all.closed)?;
+    go_on::<A>(ring, all.closed, cases::is_patient(case))?;
     Ok(found)
 }
 
 /// Newcomers of every policy see what a new producer pushes.
-fn go_on(ring: &Of, closed: bool) -> Result<()> {
-    let mut producer = producer(ring).context("a new producer")?;
+fn go_on<A: Air>(ring: &A::Ring, closed: bool, patient: bool) -> Result<()> {
+    let mut producer = A::producer(ring).context("a new producer")?;
     let until = Instant::now() + PATIENCE;
     if closed {
-        let refused = producer.try_push(Parcel::new(LAST));
+        let refused = A::try_push(&mut producer, LAST);
         ensure!(
             matches!(refused, Err(PushError::Closed(_))),
             "a closed ring says {refused:?}"
         );
         return Ok(());
     }
-    let mut every = lossless(ring, Start::Newest).context("a new lossless reader")?;
-    let mut latest = ring.latest()?;
+    let mut every = A::lossless(ring, Start::Newest).context("a new lossless reader")?;
+    let mut latest = A::latest(ring)?;
     for round in 0..3 {
         let numbers: Vec<u64> = (0..CAPACITY as u64)
             .map(|at| LAST + 10 * round + at)
             .collect();
         for number in &numbers {
-            producer
-                .push_until(Parcel::new(*number), until)
-                .context("the next push")?;
+            A::push(&mut producer, *number, until).context("the next push")?;
         }
-        let refused = producer.try_push(Parcel::new(0));
-        ensure!(
-            matches!(refused, Err(PushError::Full(_))),
-            "a lossless reader is written over: {refused:?}"
-        );
+        if patient {
+            let refused = A::try_push(&mut producer, 0);
+            ensure!(
+                matches!(refused, Err(PushError::Full(_))),
+                "a lossless reader is written over: {refused:?}"
+            );
+        }
         let got = read(&mut every)?;
         ensure!(
             got.numbers == numbers && got.missed == 0,
@@ -105,7 +102,7 @@ fn go_on(ring: &Of, closed: bool) -> Result<()> {
             "the latest of {numbers:?} is {newest}"
         );
     }
-    let got = read(&mut lossy(ring, Start::Oldest)?)?;
+    let got = read(&mut A::lossy(ring, Start::Oldest)?)?;
     ensure!(
         got.numbers.len() == CAPACITY,
         "a lossy newcomer reads {:?}",

@@ -29,6 +29,18 @@ pub(super) fn common() -> Vec<Case> {
         case("push", "waiter asleep", &["nothing", "100"]),
         case("push", "room since seen full", &["1 2 3 4", "1 2 3 4 100"]),
         case("push", "full", &["1 2 3 4", "1 2 3 4 100"]).blocking(),
+        case(
+            "push whole batch",
+            "full",
+            &[
+                "1 2 3 4",
+                "1 2 3 4 100",
+                "1 2 3 4 100 101",
+                "1 2 3 4 100 101 102",
+            ],
+        )
+        .blocking(),
+        case("pop waiting batch", "empty", &["nothing", "60", "nothing"]).blocking(),
         case("try push", "one", &["1", "1 100"]),
         case("try push", "full", &["1 2 3 4"]).if_stopped("1 2 3 4 100"),
         case("try pop", "one", &["1", "nothing"]),

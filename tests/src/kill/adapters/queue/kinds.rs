@@ -70,6 +70,8 @@ pub(in crate::kill) trait Queue: Copy + Sync + 'static {
     fn push(on: &mut Self::Producer, number: u64, until: Instant) -> Result<(), PushError<()>>;
     fn try_push(on: &mut Self::Producer, number: u64) -> Result<(), PushError<()>>;
     fn push_batch(on: &mut Self::Producer, numbers: [u64; 3]) -> Result<()>;
+    /// Waits until all of them have found room.
+    fn push_whole(on: &mut Self::Producer, numbers: [u64; 3], until: Instant) -> Result<()>;
     fn reserve(on: &mut Self::Producer, number: u64, commit: bool) -> Result<()>;
     fn close_producer(it: Self::Producer);
 
@@ -77,6 +79,8 @@ pub(in crate::kill) trait Queue: Copy + Sync + 'static {
     fn try_pop(from: &mut Self::Consumer) -> Result<Parcel, PopError>;
     /// Takes up to three.
     fn pop_batch(from: &mut Self::Consumer) -> Result<()>;
+    /// Waits until there is one, and takes up to three.
+    fn pop_waiting(from: &mut Self::Consumer, until: Instant) -> Result<()>;
     fn read(from: &mut Self::Consumer, finish: Finish) -> Result<()>;
     fn close_consumer(it: Self::Consumer);
 
@@ -153,6 +157,13 @@ macro_rules! typed {
                 on.try_push_slice(&numbers.map(Parcel::new))?;
                 Ok(())
             }
+            fn push_whole(
+                on: &mut Self::Producer,
+                numbers: [u64; 3],
+                until: Instant,
+            ) -> Result<()> {
+                Ok(on.push_slice_until(&numbers.map(Parcel::new), until)?)
+            }
             fn reserve(on: &mut Self::Producer, number: u64, commit: bool) -> Result<()> {
                 let mut place = on.try_reserve()?;
                 place.write(&Parcel::new(number));
@@ -170,6 +181,13 @@ macro_rules! typed {
             fn pop_batch(from: &mut Self::Consumer) -> Result<()> {
                 let mut room = [Parcel::new(0); 3];
                 let count = from.try_pop_into(&mut room)?;
+                room[..count]
+                    .iter()
+                    .try_for_each(|parcel| parcel.open().map(drop))
+            }
+            fn pop_waiting(from: &mut Self::Consumer, until: Instant) -> Result<()> {
+                let mut room = [Parcel::new(0); 3];
+                let count = from.pop_into_until(&mut room, until)?;
                 room[..count]
                     .iter()
                     .try_for_each(|parcel| parcel.open().map(drop))
@@ -255,6 +273,11 @@ impl Queue for Bytes {
         on.try_push_batch(&parcels.each_ref().map(bytemuck::bytes_of))?;
         Ok(())
     }
+    fn push_whole(on: &mut Self::Producer, numbers: [u64; 3], _: Instant) -> Result<()> {
+        let parcels = numbers.map(Parcel::new);
+        on.push_batch(&parcels.each_ref().map(bytemuck::bytes_of))?;
+        Ok(())
+    }
     fn reserve(on: &mut Self::Producer, number: u64, commit: bool) -> Result<()> {
         let mut place = on.try_reserve(size_of::<Parcel>())?;
         place.write_at(0, bytemuck::bytes_of(&Parcel::new(number)));
@@ -282,6 +305,10 @@ impl Queue for Bytes {
             }
         }
         Ok(())
+    }
+    fn pop_waiting(from: &mut Self::Consumer, until: Instant) -> Result<()> {
+        Self::pop(from, until)?.open()?;
+        Self::pop_batch(from)
     }
     fn read(from: &mut Self::Consumer, finish: Finish) -> Result<()> {
         let record = from.try_read()?;

@@ -78,6 +78,9 @@ consumer died. Records of two producers are in no order, and shown here in the o
     fn push_batch(on: &mut Self::Producer, numbers: [u64; 3]) -> Result<()> {
         Bytes::push_batch(on, numbers)
     }
+    fn push_whole(on: &mut Self::Producer, numbers: [u64; 3], until: Instant) -> Result<()> {
+        Bytes::push_whole(on, numbers, until)
+    }
     fn reserve(on: &mut Self::Producer, number: u64, commit: bool) -> Result<()> {
         Bytes::reserve(on, number, commit)
     }
@@ -89,6 +92,9 @@ consumer died. Records of two producers are in no order, and shown here in the o
     }
     fn pop_batch(from: &mut Self::Consumer) -> Result<()> {
         Bytes::pop_batch(from)
+    }
+    fn pop_waiting(from: &mut Self::Consumer, until: Instant) -> Result<()> {
+        Bytes::pop_waiting(from, until)
     }
     fn read(from: &mut Self::Consumer, finish: Finish) -> Result<()> {
         Bytes::read(from, finish)
@@ -151,6 +157,9 @@ impl Queue for Channel {
     fn push_batch(_: &mut Self::Producer, _: [u64; 3]) -> Result<()> {
         bail!("a channel has no batches")
     }
+    fn push_whole(_: &mut Self::Producer, _: [u64; 3], _: Instant) -> Result<()> {
+        bail!("a channel has no batches")
+    }
     fn reserve(_: &mut Self::Producer, _: u64, _: bool) -> Result<()> {
         bail!("a channel gives out no places")
     }
@@ -161,6 +170,9 @@ impl Queue for Channel {
         parcel(from.try_pop())
     }
     fn pop_batch(_: &mut Self::Consumer) -> Result<()> {
+        bail!("a channel has no batches")
+    }
+    fn pop_waiting(_: &mut Self::Consumer, _: Instant) -> Result<()> {
         bail!("a channel has no batches")
     }
     fn read(_: &mut Self::Consumer, _: Finish) -> Result<()> {

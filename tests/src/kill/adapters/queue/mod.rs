@@ -162,6 +162,9 @@ fn send<Q: Queue>(case: &Case, mut producer: Q::Producer) -> Result<Operation> {
             Err(error) => Err(error.into()),
         }),
         "push batch" => Box::new(move || Q::push_batch(&mut producer, [NEW, NEW + 1, NEW + 2])),
+        "push whole batch" => {
+            Box::new(move || Q::push_whole(&mut producer, [NEW, NEW + 1, NEW + 2], until))
+        }
         "reserve and commit" => Box::new(move || Q::reserve(&mut producer, NEW, true)),
         "reserve and drop" => Box::new(move || Q::reserve(&mut producer, NEW, false)),
         other => bail!("no operation {other}"),
@@ -194,6 +197,7 @@ fn receive<Q: Queue>(case: &Case, mut consumer: Q::Consumer) -> Result<Operation
             Err(PopError::Empty) => Ok(()),
             Err(error) => Err(error.into()),
         }),
+        "pop waiting batch" => Box::new(move || Q::pop_waiting(&mut consumer, until)),
         "pop batch" => Box::new(move || Q::pop_batch(&mut consumer)),
         "read and release" => Box::new(move || Q::read(&mut consumer, Finish::Release)),
         "read and put back" => Box::new(move || Q::read(&mut consumer, Finish::PutBack)),

@@ -227,7 +227,10 @@ impl<Q: Queue> Scene for Stage<Q> {
 
     fn release(&mut self) -> Result<bool> {
         if let Some(consumer) = &mut self.consumer {
-            self.taken.push(Q::try_pop(consumer)?.open()?);
+            let whole = self.case.operation == "push whole batch";
+            for _ in 0..if whole { 3 } else { 1 } {
+                self.taken.push(Q::try_pop(consumer)?.open()?);
+            }
         } else if let Some(producer) = &mut self.producer {
             Q::try_push(producer, 60)?;
         } else {

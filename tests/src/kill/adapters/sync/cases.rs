@@ -78,6 +78,7 @@ pub(super) fn cases(kind: Sync) -> Vec<Case> {
                 .in_copies(&["ran again", "done"]),
             case("call", "caller dead", &["ran again", "done"]).blocking(),
             case("call", "done", &["done"]),
+            case("end call", "waiter asleep", &["ran again", "done"]),
         ],
         Sync::Sequence => vec![
             case("next", "at 5", &["5", "6"]),

@@ -222,6 +222,21 @@ fn once(case: &Case, ground: Ground) -> Result<Box<dyn Scene>> {
             once.call(|_| copy = Some(ground.copy()))?;
             company(copy.context("it was called")??)
         }
+        "waiter asleep" => company(ground).asleep(
+            move || {
+                let mut found = "done";
+                let until = Instant::now() + PATIENCE;
+                once.call_until(until, |run| {
+                    found = if run.is_again() {
+                        "ran again"
+                    } else {
+                        "ran now"
+                    };
+                })?;
+                Ok(found.into())
+            },
+            |_| Ok(true),
+        ),
         "runs elsewhere" => company(ground).beside(Keeper::start(move |keep| {
             once.call(|_| keep())?;
             Ok(())
