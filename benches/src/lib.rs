@@ -95,8 +95,12 @@ pub fn run(
     subjects: &[Box<dyn Subject>],
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Report> {
+    let here = process::cpus();
+    if let Some(cpu) = options.cpus.iter().find(|cpu| !here.contains(cpu)) {
+        bail!("CPU {cpu} is not one that this process may use; there are {here:?}");
+    }
     let cpus = if options.cpus.is_empty() {
-        process::cpus()
+        here
     } else {
         options.cpus.clone()
     };

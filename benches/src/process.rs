@@ -5,6 +5,7 @@
 //! [`run`] refuses a process with several threads, so a forked child may do whatever its parent could.
 #![allow(unsafe_code)]
 
+use std::io::Write as _;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::time::{Duration, Instant};
 
@@ -149,7 +150,9 @@ fn serve(member: &Member, cpu: usize, body: &impl Fn(&Member) -> Result<()>) -> 
     let code = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => {
-            eprintln!("process {} of the group failed: {error:#}", member.rank);
+            // Who reads it may have gone away.
+            let text = format_args!("process {} of the group failed: {error:#}", member.rank);
+            let _ = writeln!(std::io::stderr(), "{text}");
             1
         }
         Err(_) => 101,

@@ -68,7 +68,7 @@ impl Ended {
             // Only returns if the signal has no such default, and then the code below stands.
             let _ = signal_hook::low_level::emulate_default_handler(signal);
         } else {
-            eprintln!("ipc: {error:#}");
+            crate::say(format_args!("ipc: {error:#}"));
         }
         ExitCode::from(match self {
             Self::PeerDead(_) => 3,

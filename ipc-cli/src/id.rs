@@ -79,19 +79,27 @@ impl Id {
     /// Runs the command.
     pub(crate) fn run(&self) -> Result<()> {
         match &self.command {
-            Command::Init { path } => drop(Ids::create(path.as_path())?),
+            Command::Init { path } => drop(
+                Ids::create(path.as_path()).with_context(|| format!("cannot create {path:?}"))?,
+            ),
             Command::Show { path, json } => crate::print(&show(path, *json)?)?,
             Command::Get { path, count, json } => get(path, *count, *json)?,
             Command::Lease { path, count, json } => lease(path, *count, *json)?,
             Command::Serve { path, socket } => serve(path, socket.as_deref())?,
-            Command::Adopt { path } => drop(Ids::adopt(path.as_path())?),
+            Command::Adopt { path } => {
+                drop(Ids::adopt(path.as_path()).with_context(|| format!("cannot adopt {path:?}"))?)
+            }
         }
         Ok(())
     }
 }
 
+fn open(path: &Path) -> Result<Ids> {
+    Ids::open(path).with_context(|| format!("cannot open {path:?}"))
+}
+
 fn show(path: &Path, json: bool) -> Result<String> {
-    let ids = Ids::open(path)?;
+    let ids = open(path)?;
     let known = ids.statistics();
     let last = known.drawn % EPOCH;
     if json {
@@ -147,7 +155,7 @@ fn get(path: &Path, count: u64, json: bool) -> Result<()> {
     if is_socket {
         return request(path, count, json);
     }
-    let ids = Ids::open(path)?;
+    let ids = open(path)?;
     // Line by line: if the reader goes away, at most one id goes with it.
     let mut out = io::stdout().lock();
     for _ in 0..count {
@@ -158,7 +166,7 @@ fn get(path: &Path, count: u64, json: bool) -> Result<()> {
 }
 
 fn lease(path: &Path, count: u64, json: bool) -> Result<()> {
-    let ids = Ids::open(path)?;
+    let ids = open(path)?;
     let mut lease = ids.lease()?;
     let mut out = BufWriter::new(io::stdout().lock());
     for _ in 0..count {
@@ -179,13 +187,17 @@ impl Drop for Socket {
 }
 
 fn serve(path: &Path, socket: Option<&Path>) -> Result<()> {
-    let ids = Arc::new(Ids::open(path)?);
+    let ids = Arc::new(open(path)?);
     let beside = || format!("{}.sock", path.display()).into();
     let socket = socket.map_or_else(beside, Path::to_path_buf);
     let signals = Signals::catch()?;
     let listener = listen(&socket)?;
     let _removed = Socket(socket.clone());
-    eprintln!("ipc: ids of {} on {}", path.display(), socket.display());
+    crate::say(format_args!(
+        "ipc: ids of {} on {}",
+        path.display(),
+        socket.display()
+    ));
     loop {
         signals.check()?;
         let mut ready = [PollFd::new(&listener, PollFlags::IN)];

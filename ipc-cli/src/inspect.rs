@@ -39,7 +39,7 @@ pub(crate) struct Inspect {
 impl Inspect {
     /// Runs the command.
     pub(crate) fn run(&self) -> Result<()> {
-        let view = Name(self.name.clone()).open()?;
+        let view = Name(self.name.clone()).view()?;
         let mut seen = Seen::of(&view);
         if let Some(name) = &self.object {
             let names: Vec<String> = seen.objects.iter().map(|x| x.name.clone()).collect();

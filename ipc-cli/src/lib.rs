@@ -26,6 +26,7 @@ mod stream;
 mod tail;
 mod top;
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -89,4 +90,9 @@ pub fn main() -> ExitCode {
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     Ok(out.write_all(text.as_bytes()).and_then(|()| out.flush())?)
+}
+
+/// Says something on standard error. Who reads it may have gone away, and nobody is told then.
+fn say(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use ipc_core::segment::{Segment, default_directory};
+use ipc_core::segment::{Segment, SegmentError, default_directory};
 use serde::Serialize;
 use serde_json::json;
 
@@ -100,7 +100,8 @@ impl Ls {
     /// Runs the command.
     pub(crate) fn run(&self) -> Result<()> {
         let directory = default_directory();
-        let rows: Vec<Row> = files(&directory)?.into_iter().map(row).collect();
+        let rows = files(&directory)?.into_iter().map(row);
+        let rows = rows.collect::<Result<Vec<Row>>>()?;
         crate::print(&if self.json {
             let object = json!({ "schema_version": 1, "directory": directory, "segments": rows });
             serde_json::to_string(&object)? + "\n"
@@ -137,7 +138,8 @@ pub(crate) fn files(directory: &Path) -> Result<Vec<(OsString, u64)>> {
     Ok(found)
 }
 
-fn row((name, bytes): (OsString, u64)) -> Row {
+/// What is told of a file. An error if nothing in the directory is to be trusted.
+fn row((name, bytes): (OsString, u64)) -> Result<Row> {
     let mut row = Row {
         name: name.as_bytes().escape_ascii().to_string(),
         kinds: Vec::new(),
@@ -154,13 +156,16 @@ fn row((name, bytes): (OsString, u64)) -> Row {
     };
     let Some(name) = name.to_str() else {
         row.error = Some("its name is not UTF-8, and no segment's".into());
-        return row;
+        return Ok(row);
     };
     match Segment::open_read_only(name) {
         Ok(view) => row.fill(Seen::of(&view)),
+        Err(
+            error @ (SegmentError::ForeignDirectory { .. } | SegmentError::OpenDirectory { .. }),
+        ) => return Err(error.into()),
         Err(error) => row.error = Some(show::plain(&error.to_string())),
     }
-    row
+    Ok(row)
 }
 
 impl Row {

@@ -63,7 +63,7 @@ impl Record {
     /// Runs the command.
     pub(crate) fn run(&self) -> Result<()> {
         let signals = Signals::catch()?;
-        let view = Name(self.name.clone()).open()?;
+        let view = Name(self.name.clone()).view()?;
         let object = choose(&view, self.object.as_deref(), &self.name)?;
         let start = if self.new { Start::Now } else { Start::Oldest };
         let mut follower = Follower::new(view.object(&object)?, start)
@@ -72,6 +72,7 @@ impl Record {
         let (begun, mut buffer) = (Instant::now(), Vec::new());
         let (mut messages, mut bytes, mut missed) = (0, 0, 0u64);
         let (mut moved_at, mut looked_at, mut pause) = (begun, begun, SHORTEST);
+        let unwritten = || format!("cannot write {:?}", self.file);
         let ended = loop {
             if self.count.is_some_and(|count| messages >= count) {
                 break Ok(());
@@ -80,7 +81,8 @@ impl Record {
                 Ok(Next::Record { lane, .. }) => {
                     moved_at = Instant::now();
                     let at = (moved_at - begun).as_nanos() as u64;
-                    out.message(at, lane.unwrap_or(0) as u32, &buffer)?;
+                    out.message(at, lane.unwrap_or(0) as u32, &buffer)
+                        .with_context(unwritten)?;
                     (messages, bytes, pause) =
                         (messages + 1, bytes + buffer.len() as u64, SHORTEST);
                     if messages % 1024 != 0 {
@@ -91,7 +93,7 @@ impl Record {
                 Ok(Next::Closed) => break Ok(()),
                 Ok(Next::Nothing) if self.no_follow => break Ok(()),
                 Ok(Next::Nothing) => {
-                    out.flush()?;
+                    out.flush().with_context(unwritten)?;
                     thread::sleep(pause);
                     pause = (pause * 2).min(LONGEST);
                 }
@@ -116,7 +118,9 @@ impl Record {
                 }
             }
         };
-        out.flush()?;
+        if ended.is_ok() {
+            out.flush().with_context(unwritten)?;
+        }
         self.tell(messages, bytes, missed, begun.elapsed().as_secs_f64())?;
         ended
     }
@@ -143,7 +147,7 @@ impl Record {
                 "missed": missed,
                 "seconds": seconds,
             });
-            eprintln!("{}", serde_json::to_string(&object)?);
+            crate::say(format_args!("{}", serde_json::to_string(&object)?));
         } else {
             let lacks = match missed {
                 0 => String::new(),
@@ -152,12 +156,12 @@ impl Record {
                     show::count(missed)
                 ),
             };
-            eprintln!(
+            crate::say(format_args!(
                 "ipc: {}: {} messages, {} in {seconds:.3} s{lacks}",
                 show::plain(&self.name),
                 show::count(messages),
                 show::bytes(bytes)
-            );
+            ));
         }
         if messages == 0 && missed > 0 {
             bail!("every message was overwritten before it could be copied");

@@ -102,10 +102,10 @@ impl Replay {
             pusher.close();
         }
         if reader.is_cut {
-            eprintln!(
-                "ipc: {:?} ends in the middle of a message: its recorder was killed",
+            crate::say(format_args!(
+                "ipc: {:?} ends in the middle of a message: its recorder was killed, or had no room",
                 self.file
-            );
+            ));
         }
         let seconds = begun.elapsed().as_secs_f64();
         if self.json {
@@ -118,12 +118,12 @@ impl Replay {
             });
             return crate::print(&(serde_json::to_string(&object)? + "\n"));
         }
-        eprintln!(
+        crate::say(format_args!(
             "ipc: {}: {} messages, {} in {seconds:.3} s",
             show::plain(name),
             show::count(messages),
             show::bytes(bytes)
-        );
+        ));
         Ok(())
     }
 
@@ -145,7 +145,9 @@ impl Replay {
                 .object(name, head.spec())
                 .open_or_create(place())
                 .with_context(|| format!("cannot make {:?}", self.name))?,
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot open {:?}", self.name));
+            }
         };
         let object = segment.object(name)?;
         object.expect(head.kind, head.version, &head.schema)?;

@@ -1,6 +1,6 @@
 //! `ipc rm`: takes the names of segments away.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use ipc_core::participant::Life;
 use ipc_core::segment::Segment;
@@ -41,7 +41,7 @@ impl Rm {
             }
             match (done, &first) {
                 (Err(error), Ok(())) => first = Err(error),
-                (Err(error), Err(_)) => eprintln!("ipc: {error:#}"),
+                (Err(error), Err(_)) => crate::say(format_args!("ipc: {error:#}")),
                 (Ok(()), _) => {}
             }
         }
@@ -67,6 +67,6 @@ impl Rm {
                 }
             }
         }
-        Ok(Segment::unlink(Name::from(name).place())?)
+        Segment::unlink(Name::from(name).place()).with_context(|| format!("cannot remove {name:?}"))
     }
 }

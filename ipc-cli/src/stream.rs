@@ -232,14 +232,14 @@ impl Open<'_> {
                 "seconds": seconds,
                 "gib_per_second": rate,
             });
-            eprintln!("{object}");
+            crate::say(format_args!("{object}"));
             return;
         }
-        eprintln!(
+        crate::say(format_args!(
             "ipc: {}: {} in {seconds:.3} s, {rate:.2} GiB/s",
             self.stream.name,
             BinaryBytes(self.bytes)
-        );
+        ));
     }
 }
 

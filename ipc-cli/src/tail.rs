@@ -93,7 +93,7 @@ impl Tail {
     /// Runs the command.
     pub(crate) fn run(&self) -> Result<()> {
         let signals = Signals::catch()?;
-        let view = Name(self.name.clone()).open()?;
+        let view = Name(self.name.clone()).view()?;
         let object = choose(&view, self.object.as_deref(), &self.name)?;
         let start = if self.new { Start::Now } else { Start::Oldest };
         let mut follower = Follower::new(view.object(&object)?, start)
@@ -233,10 +233,10 @@ impl<W: Write> Printer<'_, W> {
             }));
         }
         self.out.flush()?;
-        eprintln!(
+        crate::say(format_args!(
             "ipc: missed {}: they were overwritten before they could be copied",
             show::count(missed)
-        );
+        ));
         Ok(())
     }
 

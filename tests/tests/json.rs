@@ -1,6 +1,8 @@
 //! What the commands give to programs: the JSON of each, how it ends, and what it does when nobody reads.
 
+use std::fs;
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 
@@ -185,6 +187,57 @@ fn a_closed_pipe_ends_every_command_without_a_word() {
         );
     }
     assert_eq!(ring.len(), 5);
+}
+
+// Would catch a command that dies of a message that nobody can read.
+#[test]
+fn messages_that_nobody_reads_harm_nobody() {
+    let room = Room::new();
+    let file = room.path().join("recording");
+    ring(&room);
+    for (arguments, code) in [
+        (&["rm", "a", "b"][..], 1),
+        (&["inspect", "nothing"], 1),
+        (&["doctor", "nothing"], 1),
+        (
+            &["record", "x", file.to_str().expect("text"), "--no-follow"],
+            0,
+        ),
+        (&["replay", file.to_str().expect("text"), "y", "--fast"], 0),
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = ipc(&room, arguments);
+        command.stdout(Stdio::null()).stderr(writer);
+        let done = run(&mut command);
+        assert_eq!(done.code, Some(code), "{arguments:?}");
+    }
+}
+
+// Would catch a directory of others whose every file is called a broken segment.
+#[test]
+fn a_directory_that_is_not_to_be_trusted_is_refused_once() {
+    let room = Room::new();
+    let open = room.path().join("open");
+    fs::create_dir(&open).expect("a directory");
+    fs::write(open.join("file"), "anything").expect("a file");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).expect("ours");
+    let done = run(ipc(&room, &["ls"]).env("IPC_DIR", &open));
+    assert_eq!((done.code, done.out.len()), (Some(1), 0), "{}", done.err);
+    assert!(done.err.contains("is open to others"), "{}", done.err);
+}
+
+// Would catch a full disk that is told without saying of what, and a recording of which what was written is lost.
+#[test]
+fn a_full_disk_is_told_with_the_name_of_the_file() {
+    let room = Room::new();
+    ring(&room);
+    let mut command = ipc(&room, &["record", "x", "-", "--no-follow"]);
+    let full = fs::File::options().write(true).open("/dev/full");
+    let done = run(command.stdout(full.expect("/dev/full")));
+    assert_eq!(done.code, Some(1));
+    let said = "ipc: cannot write \"-\": No space left on device";
+    assert!(done.err.starts_with(said), "{}", done.err);
 }
 
 // Would catch colours that nobody asked for, and none where they help.

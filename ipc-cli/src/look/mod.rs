@@ -13,6 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context;
 use ipc_core::participant::{Life, ParticipantId};
 use ipc_core::segment::{Entry, FORMAT_VERSION, Place, Segment, SegmentError, SegmentView};
 use serde::{Serialize, Serializer};
@@ -33,6 +34,12 @@ impl Name {
             true => Place::Path(PathBuf::from(&self.0)),
             false => Place::Name(self.0.clone()),
         }
+    }
+
+    /// The same, for a user who is told what could not be opened.
+    pub(crate) fn view(&self) -> anyhow::Result<SegmentView> {
+        self.open()
+            .with_context(|| format!("cannot open {:?}", self.0))
     }
 
     /// Opens it for reading only.
