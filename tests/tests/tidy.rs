@@ -56,9 +56,6 @@ const CRATES: &[&str] = &[
 
 const MAX_LINES: usize = 700;
 
-/// Files that are longer and should be split.
-const TO_BE_SPLIT: &[&str] = &["tests/src/explorer/cases/mpmc.rs"];
-
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -261,7 +258,7 @@ fn files_have_a_head_and_an_end() {
         );
         let lines = code.lines().count();
         assert!(
-            lines <= MAX_LINES || TO_BE_SPLIT.contains(&&*path),
+            lines <= MAX_LINES,
             "{path} has {lines} lines, more than {MAX_LINES}"
         );
     }
