@@ -62,7 +62,6 @@ mod ready;
 mod wait;
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::compiler_fence;
 use std::time::Duration;
 
 pub use ready::{PATIENCE, Readiness, Slot};
@@ -127,7 +126,7 @@ impl<M: Memory> Event<M> {
     pub fn notify_by(&self, count: impl FnOnce() -> u32) {
         // ORDERING: keeps the load below behind the publication in the machine code. Stands against `stop_streaming`,
         // which supplies the rest of the fence.
-        compiler_fence(SeqCst);
+        self.word.memory().fence_if_asked();
         // ORDERING: Relaxed; the file's head argues for it, under "Streaming".
         if self.registered && self.word.load(Relaxed) & STREAMING != 0 {
             return;
@@ -169,6 +168,7 @@ impl<M: Memory> Event<M> {
 
     /// S1 and S2: announces a sleep. Look again after it, then [`sleep`](Self::sleep).
     pub fn prepare(&self) -> Prepared {
+        // ORDERING: Acquire, here and below, pairs with the Release in `wake`: who finds a stamp sees what was published.
         let mut word = self.word.load(Acquire);
         if word & STREAMING != 0 {
             word = self.stop_streaming();
@@ -178,12 +178,13 @@ impl<M: Memory> Event<M> {
             if announced == word {
                 break word;
             }
+            // ORDERING: as above; the Release in `wake`.
             match self.word.exchange(word, announced, Acquire) {
                 Ok(_) => break announced,
                 Err(found) => word = found,
             }
         };
-        // ORDERING: pairs with the fence in `notify` (S2 with P2).
+        // ORDERING: pairs with the fence in `notify_by` (S2 with P2).
         self.word.memory().fence(SeqCst);
         Prepared(announced)
     }

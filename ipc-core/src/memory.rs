@@ -12,6 +12,9 @@
 //! | [`Words`] | a 64-bit word in each of such slots | the states of slots |
 //! | [`Arena`] | a power of two of bytes | records of any length; any position is masked to an index |
 //!
+//! Under loom the atomic accesses of views tell [`Memory`] from where they are called, so that a model can forget one
+//! ordering of the source at a time.
+//!
 //! # Safety
 //!
 //! The one invariant of this file and of the views: each holds an offset that was checked, when it was made, to lie with its
@@ -123,6 +126,14 @@ pub unsafe trait Memory: Clone {
     /// Makes every running thread of every registered participant pass a full fence (`membarrier`). False if the
     /// machine cannot.
     fn fence_everyone(&self) -> bool;
+
+    /// The other half of [`fence_everyone`](Self::fence_everyone): a full fence against whoever calls that, and against
+    /// nobody else. It costs no instruction. A model of weak memory needs to see it.
+    #[inline]
+    fn fence_if_asked(&self) {
+        // ORDERING: keeps the program's order in the machine code; the fence in `fence_everyone` does the rest.
+        std::sync::atomic::compiler_fence(Ordering::SeqCst);
+    }
 
     /// Whether this process is registered for [`fence_everyone`](Self::fence_everyone).
     fn takes_part_in_fences(&self) -> bool;

@@ -40,8 +40,9 @@
 //!
 //! # Orderings
 //!
-//! J4, L1 and R4 are Release and pair with the Acquire of every load of a state word: whoever sees USED sees the identity, and
-//! whoever sees a free row sees all claims resolved. What the dead one wrote reaches the recoverer through the kernel,
+//! J4, L1 and R4 are Release and pair with the Acquire of the state in J2 and D1: whoever sees USED sees the identity, and
+//! whoever takes a free row sees all claims resolved. A Release fence before J3 pairs with an Acquire fence before D3: an identity
+//! that is of two holders, half and half, is never believed. What the dead one wrote reaches the recoverer through the kernel,
 //! which frees the byte after the last instruction of the last thread.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -164,14 +165,16 @@ impl<M: Memory> Participants<M> {
         &self,
         mut resolve: impl FnMut(ParticipantId) -> bool,
     ) -> Result<ParticipantId, TableFull> {
+        // Only a look: `take` looks again, under the life byte.
+        let is_free = |id| self.row(id).state.load(Relaxed) & USED == 0;
         for id in self.ids() {
-            if self.row(id).state.load(Acquire) & USED == 0 && self.take(id) {
+            if is_free(id) && self.take(id) {
                 return Ok(id);
             }
         }
         for id in self.ids() {
             self.recover(id, &mut resolve);
-            if self.row(id).state.load(Acquire) & USED == 0 && self.take(id) {
+            if is_free(id) && self.take(id) {
                 return Ok(id);
             }
         }
@@ -187,6 +190,7 @@ impl<M: Memory> Participants<M> {
         if !memory.try_lock(LockByte::Life(id.0)) {
             return false;
         }
+        // ORDERING: Acquire pairs with the Release in `leave` and in `recover`: nothing names the row any more.
         let state = row.state.load(Acquire);
         if state & USED != 0 {
             memory.unlock(LockByte::Life(id.0));
@@ -200,6 +204,8 @@ impl<M: Memory> Participants<M> {
             me.time_namespace,
             me.boot,
         ];
+        // ORDERING: the fence pairs with the fence in `life`: who reads a field of ours sees in D3 that the row was free.
+        memory.fence(Release);
         for (word, value) in row.identity.iter().zip(fields) {
             word.store(value, Relaxed);
         }
@@ -227,6 +233,7 @@ impl<M: Memory> Participants<M> {
         let mut identity = Identity::default();
         // A row that keeps changing is in use; a peer that makes it change for ever must not hold us up.
         for _ in 0..8 {
+            // ORDERING: Acquire pairs with the Release in `take`: the identity is that of whoever set USED, or a later one.
             let state = row.state.load(Acquire);
             if state & USED == 0 {
                 return Life::Free;
@@ -240,8 +247,10 @@ impl<M: Memory> Participants<M> {
                 boot: boot.load(Relaxed),
             };
             let dead = !memory.is_locked(LockByte::Life(id.0)) || memory.is_gone(&identity);
+            // ORDERING: the fence pairs with the fence in `take`: if a field is of a later holder, the state has changed.
+            memory.fence(Acquire);
             // D3: a row that has changed hands meanwhile was not left by death.
-            if row.state.load(Acquire) == state {
+            if row.state.load(Relaxed) == state {
                 return if dead {
                     Life::Dead(identity)
                 } else {

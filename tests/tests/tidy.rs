@@ -299,6 +299,169 @@ fn every_file_belongs_to_something() {
     }
 }
 
+/// The comments that begin with `ORDERING:`, each in one line, and in which line they end.
+fn orderings(code: &str) -> Vec<(usize, String)> {
+    let mut found: Vec<(usize, String)> = Vec::new();
+    let mut open = false;
+    for (number, line) in code.lines().enumerate() {
+        let Some(comment) = line.trim().strip_prefix("// ") else {
+            open = false;
+            continue;
+        };
+        match (comment.find("ORDERING:"), open) {
+            (Some(at), _) => {
+                found.push((number, comment[at..].to_owned()));
+                open = true;
+            }
+            (None, true) => {
+                let (last, text) = found.last_mut().expect("it is open");
+                *last = number;
+                *text += " ";
+                *text += comment;
+            }
+            (None, false) => {}
+        }
+    }
+    found
+}
+
+/// The bodies of all functions of that name.
+fn bodies<'c>(code: &'c str, name: &str) -> Vec<&'c str> {
+    let mut found = Vec::new();
+    for start in [format!("fn {name}("), format!("fn {name}<")] {
+        for (at, _) in code.match_indices(&start) {
+            let line = code[..at].rfind('\n').map_or(0, |end| end + 1);
+            let indent: String = code[line..].chars().take_while(|c| *c == ' ').collect();
+            let end = code[at..].find(&format!("\n{indent}}}\n"));
+            found.push(&code[at..end.map_or(code.len(), |end| at + end)]);
+        }
+    }
+    found
+}
+
+// Would catch an ordering whose partner was renamed, moved or weakened, so that the comment argues for what is not there.
+#[test]
+fn partners_of_orderings_are_there() {
+    const ORDERINGS: [&str; 4] = ["Acquire", "Release", "AcqRel", "SeqCst"];
+    let (mut pairs, mut faults) = (0, Vec::new());
+    for library in ["ipc-core/src/", "ipc-ring/src/"] {
+        let mut paths = sources();
+        paths.retain(|path| path.starts_with(library));
+        let codes: Vec<String> = paths.iter().map(|path| read(path)).collect();
+        for (path, code) in paths.iter().zip(&codes) {
+            for (_, text) in orderings(code) {
+                // "…pairs with the Release in `unlock` and in `recover`: what it carries."
+                let Some((_, said)) = text.split_once("pairs with ") else {
+                    continue;
+                };
+                let said = said.split(": ").next().unwrap_or_default();
+                let said = said.split(". ").next().unwrap_or_default();
+                let wanted: &[&str] = match () {
+                    () if said.contains("fence") => &["fence(", "fence ("],
+                    () if said.contains("Acquire") => &["Acquire", "AcqRel", "SeqCst"],
+                    () if said.contains("Release") => &["Release", "AcqRel", "SeqCst"],
+                    () => continue,
+                };
+                let names = said.split('`').skip(1).step_by(2);
+                for name in names.filter(|name| {
+                    name.chars()
+                        .all(|c| c.is_alphanumeric() || "_:".contains(c))
+                }) {
+                    // A plain name is looked for in this file first; `Type::name` where that type is.
+                    let (of, name) = name.rsplit_once("::").unwrap_or(("", name));
+                    let here = bodies(code, name);
+                    let partners = match of.is_empty() && !here.is_empty() {
+                        true => here,
+                        false => codes
+                            .iter()
+                            .filter(|code| of.is_empty() || code.contains(&format!("struct {of}")))
+                            .flat_map(|code| bodies(code, name))
+                            .collect(),
+                    };
+                    let kept = |body: &&str| {
+                        wanted
+                            .iter()
+                            .any(|word| without_comments(body).contains(word))
+                    };
+                    if !partners.iter().any(kept) {
+                        faults.push(format!("{path}: {text:?}: no {wanted:?} in {name}"));
+                    }
+                    pairs += 1;
+                }
+            }
+        }
+    }
+    assert!(pairs > 50, "only {pairs} pairs were found");
+
+    // In the core each ordering says so itself.
+    for path in sources()
+        .iter()
+        .filter(|path| path.starts_with("ipc-core/src/"))
+    {
+        let code = read(path);
+        let code = code.split("\nmod tests {").next().unwrap_or_default();
+        let explained = orderings(code);
+        for (number, line) in code.lines().enumerate() {
+            let line = line.trim();
+            let is_code = !["//", "use ", "pub use "]
+                .iter()
+                .any(|start| line.starts_with(start));
+            let ordered = line
+                .split(|c: char| !c.is_alphanumeric())
+                .any(|word| ORDERINGS.contains(&word));
+            let near = |end: &usize| *end < number && number - end <= 8;
+            if is_code && ordered && !explained.iter().any(|(end, _)| near(end)) {
+                faults.push(format!("{path}:{}: no partner: {line}", number + 1));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+// Would catch a word that processes change together and that the book says nothing of.
+#[test]
+fn every_state_word_is_in_the_book() {
+    let book = read("docs/protocol.md");
+    let headings: Vec<&str> = book
+        .lines()
+        .filter(|line| line.starts_with("## "))
+        .collect();
+    for path in sources()
+        .iter()
+        .filter(|path| path.starts_with("ipc-core/src/"))
+    {
+        // What moves the words of others: the seam, and its implementations.
+        let seam = ["memory", "mapped.rs", "read_only.rs", "mapping/", "copy/"];
+        if seam
+            .iter()
+            .any(|part| path["ipc-core/src/".len()..].starts_with(part))
+        {
+            continue;
+        }
+        let code = without_comments(&read(path));
+        let changes = [".exchange(", ".store(", ".add("]
+            .iter()
+            .any(|call| code.contains(call));
+        let words = ["Word32<", "Word64<", "Words<"]
+            .iter()
+            .any(|view| code.contains(view));
+        assert!(
+            !(changes && words)
+                || headings
+                    .iter()
+                    .any(|heading| heading.contains(path.as_str())),
+            "docs/protocol.md has no section for {path}"
+        );
+    }
+    for heading in headings {
+        let path = heading.split('`').nth(1).expect("a file in each heading");
+        assert!(
+            root().join(path).exists(),
+            "{heading}: there is no such file"
+        );
+    }
+}
+
 // Would catch a path that is on one machine only.
 #[test]
 fn no_machine_is_named() {

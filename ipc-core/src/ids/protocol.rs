@@ -238,7 +238,7 @@ impl<M: Memory> Counter<M> {
         self.limit.store(mark, Relaxed);
         // What could not be written was lost with the memory; the mark is what the disk has.
         self.failed.store(0, Relaxed);
-        // ORDERING: Release pairs with the Acquire in `resume`: who finds this instance finds the words above.
+        // ORDERING: Release pairs with the Acquire in `is_of_this_run`: who finds this instance finds the words above.
         self.instance.store(instance, Release);
     }
 
@@ -274,6 +274,7 @@ impl<M: Memory> Counter<M> {
     /// Raises the limit above `end`. Where that is not urgent, leaves it to whoever is at it.
     #[cold]
     fn extend(&self, end: u64, urgent: bool) -> Result<(), Refusal> {
+        // ORDERING: Acquire pairs with the Release in `fail`, here and wherever it is asked.
         if self.failed.load(Acquire) != 0 {
             // What is below the old limit can still be given out.
             return if urgent {
@@ -295,6 +296,7 @@ impl<M: Memory> Counter<M> {
 
     fn extend_locked(&self, end: u64) -> Result<(), Refusal> {
         // Again: whoever had the lock before us may have failed, and a success after that would prove nothing.
+        // ORDERING: as in `extend`.
         if self.failed.load(Acquire) != 0 {
             return Err(Refusal::Failed(None));
         }
@@ -329,6 +331,7 @@ impl<M: Memory> Counter<M> {
     }
 
     fn fail(&self, error: io::Error) -> Refusal {
+        // ORDERING: Release pairs with the Acquire in `extend` and in `extend_locked`.
         self.failed.store(1, Release);
         self.extended.notify(u32::MAX);
         Refusal::Failed(Some(error))
@@ -362,6 +365,7 @@ impl<M: Memory> Counter<M> {
             return Ok(());
         }
         // Somebody may have been at it between the look at the limit and the lock.
+        // ORDERING: Acquire pairs with the Release in `extend_locked`: the mark is on disk.
         let done = if covered.is_some_and(|end| self.limit.load(Acquire) >= end) {
             Ok(())
         } else {
@@ -397,6 +401,7 @@ impl<M: Memory> Counter<M> {
 
     /// What is left in a row. What cannot have been drawn was not left by a lease.
     fn leftover(&self, row: &Row<M>) -> (u64, u64) {
+        // ORDERING: Acquire pairs with the Release in `give` and in `record`, and of the counter with the AcqRel in `draw`.
         let (next, end) = (row.next.load(Acquire), row.end.load(Acquire));
         let drawn = self.next.load(Acquire);
         if next < end && end - next <= BLOCK && end <= drawn {
@@ -409,6 +414,7 @@ impl<M: Memory> Counter<M> {
     /// What is known about the ids.
     pub fn statistics(&self) -> Statistics {
         let rows = self.leases.iter();
+        // ORDERING: Acquire as where each word is used: what is told is no older than what led to it.
         Statistics {
             drawn: self.next.load(Acquire),
             limit: if self.durable {
@@ -427,6 +433,7 @@ impl<M: Memory> Counter<M> {
                 .fold(0, u64::saturating_add),
             extensions: self.extensions.load(Relaxed),
             changed: self.changed.load(Relaxed),
+            // ORDERING: as in `extend`.
             failed: self.failed.load(Acquire) != 0,
         }
     }
@@ -532,6 +539,7 @@ impl<M: Memory> Lease<M> {
             // Again, now that nobody else changes it.
             let left = left(row);
             // Cleared there before it is recorded here: a kill in between loses the range and does not double it.
+            // ORDERING: Release pairs with the Acquire in `leftover`.
             row.end.store(0, Release);
             left.into_iter()
                 .for_each(|(next, end)| self.record(next, end));

@@ -319,7 +319,7 @@ impl Mapping {
     /// Whether what was just accessed was there.
     #[inline]
     fn still_whole(&self) -> Result<(), MapError> {
-        // The mark is set by a signal handler on this thread, during the access above.
+        // ORDERING: SeqCst of the compiler alone: the mark is set by a signal handler on this thread, during the access above.
         compiler_fence(std::sync::atomic::Ordering::SeqCst);
         if self.is_cut_short() {
             Err(self.cut_short())

@@ -228,6 +228,7 @@ pub struct Words<M> {
 impl<M: Memory> Words<M> {
     /// Loads the word of the slot of `position`.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn load(&self, position: u64, order: Ordering) -> u64 {
         // SAFETY: checked when the view was made; the position is masked to a slot.
         unsafe { self.memory.load64(self.place(position), order) }
@@ -235,6 +236,7 @@ impl<M: Memory> Words<M> {
 
     /// Stores to the word of the slot of `position`.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn store(&self, position: u64, value: u64, order: Ordering) {
         // SAFETY: as in `load`.
         unsafe { self.memory.store64(self.place(position), value, order) }
@@ -242,6 +244,7 @@ impl<M: Memory> Words<M> {
 
     /// Replaces `old` by `new`; on failure gives what was there. A failure orders nothing.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn exchange(&self, position: u64, old: u64, new: u64, order: Ordering) -> Result<u64, u64> {
         // SAFETY: as in `load`.
         unsafe {

@@ -39,6 +39,7 @@ pub struct Word32<M> {
 impl<M: Memory> Word32<M> {
     /// Loads.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn load(&self, order: Ordering) -> u32 {
         // SAFETY: checked when the view was made.
         unsafe { self.memory.load32(self.at, order) }
@@ -46,6 +47,7 @@ impl<M: Memory> Word32<M> {
 
     /// Stores.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn store(&self, value: u32, order: Ordering) {
         // SAFETY: checked when the view was made.
         unsafe { self.memory.store32(self.at, value, order) }
@@ -53,6 +55,7 @@ impl<M: Memory> Word32<M> {
 
     /// Replaces `old` by `new`; on failure gives what was there. A failure orders nothing.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn exchange(&self, old: u32, new: u32, order: Ordering) -> Result<u32, u32> {
         // SAFETY: checked when the view was made.
         unsafe { self.memory.exchange32(self.at, old, new, order) }
@@ -101,6 +104,7 @@ pub struct Word64<M> {
 impl<M: Memory> Word64<M> {
     /// Loads.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn load(&self, order: Ordering) -> u64 {
         // SAFETY: checked when the view was made.
         unsafe { self.memory.load64(self.at, order) }
@@ -108,6 +112,7 @@ impl<M: Memory> Word64<M> {
 
     /// Stores.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn store(&self, value: u64, order: Ordering) {
         // SAFETY: checked when the view was made.
         unsafe { self.memory.store64(self.at, value, order) }
@@ -115,6 +120,7 @@ impl<M: Memory> Word64<M> {
 
     /// Replaces `old` by `new`; on failure gives what was there. A failure orders nothing.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn exchange(&self, old: u64, new: u64, order: Ordering) -> Result<u64, u64> {
         // SAFETY: checked when the view was made.
         unsafe { self.memory.exchange64(self.at, old, new, order) }
@@ -122,6 +128,7 @@ impl<M: Memory> Word64<M> {
 
     /// Adds, wrapping, and gives what was there.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn add(&self, value: u64, order: Ordering) -> u64 {
         // SAFETY: checked when the view was made.
         unsafe { self.memory.add64(self.at, value, order) }

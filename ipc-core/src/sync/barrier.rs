@@ -120,7 +120,8 @@ impl<M: Memory> Seats<M> {
         let nowhere = arrived(self.turn.load(Relaxed).wrapping_sub(COMPLETE), me);
         let free = |word: &Word64<M>| {
             let found = word.load(Relaxed);
-            holder(found).is_none() && word.exchange(found, nowhere, AcqRel).is_ok()
+            // ORDERING: Acquire pairs with the Release in `stand` and in `recover`: its last holder is done with it.
+            holder(found).is_none() && word.exchange(found, nowhere, Acquire).is_ok()
         };
         self.seats.iter().position(free)
     }
@@ -130,6 +131,7 @@ impl<M: Memory> Seats<M> {
         let word = &self.seats[index];
         let found = word.load(Relaxed);
         if holder(found) == Some(me) {
+            // ORDERING: Release pairs with the Acquire in `sit`.
             let _ = word.exchange(found, 0, Release);
         }
     }
@@ -143,6 +145,7 @@ impl<M: Memory> Seats<M> {
         deadline: Option<Duration>,
         mut recover: impl FnMut(ParticipantId),
     ) -> Result<bool, BarrierError> {
+        // ORDERING: each Acquire of the turn pairs with the Release in `end`: who goes on sees what all did before.
         let turn = self.turn.load(Acquire);
         // ORDERING: Release pairs with the Acquire in `all_arrived`.
         self.seats[index].store(arrived(turn, me), Release);
@@ -167,7 +170,7 @@ impl<M: Memory> Seats<M> {
         match waited.got {
             Some(first) => Ok(first),
             None if self.end(turn, broken(turn)) => Err(BarrierError::TimedOut),
-            // It has ended meanwhile.
+            // It has ended meanwhile. ORDERING: as above; the Release in `end`.
             None if self.turn.load(Acquire) >> 32 == turn >> 32 => Err(BarrierError::Broken),
             None => Ok(false),
         }
@@ -175,7 +178,8 @@ impl<M: Memory> Seats<M> {
 
     /// Ends the round, unless it has ended.
     fn end(&self, turn: u64, next: u64) -> bool {
-        // ORDERING: pairs with itself and with the loads in `wait`: whoever goes on sees what all did before.
+        // ORDERING: AcqRel pairs with itself, in `end`, and its Release with the Acquire in `wait`: whoever goes on sees what
+        // all did before.
         let ended = self.turn.exchange(turn, next, AcqRel).is_ok();
         if ended {
             self.changed.notify(u32::MAX);
@@ -205,15 +209,16 @@ impl<M: Memory> Seats<M> {
             return;
         }
         loop {
-            let turn = self.turn.load(Acquire);
+            let turn = self.turn.load(Relaxed);
             if self.end(turn, broken(turn)) {
                 break;
             }
         }
         for word in &self.seats {
-            let found = word.load(Acquire);
+            let found = word.load(Relaxed);
             if holder(found) == Some(dead) {
-                let _ = word.exchange(found, 0, AcqRel);
+                // ORDERING: Release pairs with the Acquire in `sit`: the round is broken for whoever takes the seat.
+                let _ = word.exchange(found, 0, Release);
             }
         }
     }

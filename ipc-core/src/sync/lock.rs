@@ -146,7 +146,7 @@ impl<M: Memory> Lock<M> {
     /// Takes the lock if it is free.
     #[inline]
     pub fn try_lock(&self, me: ParticipantId, entry: Entry) -> Result<Taken, Refused> {
-        // ORDERING: Acquire pairs with the Release in `unlock`.
+        // ORDERING: Acquire pairs with the Release in `unlock`, in `unlock_slow` and in `recover`.
         match self
             .word
             .exchange(0, u32::from(me.get()) | entry.bit(), Acquire)
@@ -160,7 +160,7 @@ impl<M: Memory> Lock<M> {
     fn try_lock_slow(&self, me: ParticipantId, mut word: u32, with: u32) -> Result<Taken, Refused> {
         loop {
             if word & ENDED != 0 {
-                // ORDERING: pairs with the Release that ended it.
+                // ORDERING: the Acquire fence pairs with the Release in `unlock_slow`, which ended it.
                 self.word.memory().fence(Acquire);
                 return Err(Refused::Ended);
             }
@@ -273,7 +273,7 @@ impl<M: Memory> Lock<M> {
 
     /// Takes what has been handed over to us.
     fn accept(&self, entry: Entry) -> Taken {
-        // ORDERING: Acquire pairs with the Release of whoever handed over.
+        // ORDERING: Acquire pairs with the Release in `unlock_slow`, which handed it over.
         let word = self.word.load(Acquire);
         if entry == Entry::AtOnce {
             self.set_granted(false);
@@ -317,6 +317,8 @@ impl<M: Memory> Lock<M> {
     fn change(&self, with: impl Fn(u32) -> u32) {
         let mut word = self.word.load(Relaxed);
         while with(word) != word {
+            // ORDERING: AcqRel pairs with nothing: it keeps the change in its place among the holder's own accesses to what
+            // the lock protects, since death may come between any two of them.
             match self.word.exchange(word, with(word), AcqRel) {
                 Ok(_) => return,
                 Err(found) => word = found,
@@ -327,7 +329,7 @@ impl<M: Memory> Lock<M> {
     /// Lets go of the lock.
     #[inline]
     pub fn unlock(&self, me: ParticipantId, how: Leave) {
-        // ORDERING: Release pairs with the Acquire of whoever takes it next.
+        // ORDERING: Release pairs with the Acquire in `try_lock` and in `try_lock_slow`.
         if how != Leave::Free || self.word.exchange(me.get().into(), 0, Release).is_err() {
             self.unlock_slow(me, how);
         }
@@ -353,6 +355,7 @@ impl<M: Memory> Lock<M> {
             } else {
                 after
             };
+            // ORDERING: Release pairs with the Acquire in `try_lock_slow`, in `accept`, in `is_free` and in `is_ended`.
             match self.word.exchange(word, after, Release) {
                 Ok(_) => {
                     if word & WAITERS != 0 {
@@ -367,7 +370,7 @@ impl<M: Memory> Lock<M> {
 
     /// Clears the lock of a participant that is proven dead. Idempotent.
     pub fn recover(&self, dead: ParticipantId) {
-        let mut word = self.word.load(Acquire);
+        let mut word = self.word.load(Relaxed);
         loop {
             let mut after = word;
             if next(word) == Some(dead) {
@@ -382,8 +385,9 @@ impl<M: Memory> Lock<M> {
             if after == word {
                 return;
             }
-            // ORDERING: Release pairs with the Acquire of whoever takes it next.
-            match self.word.exchange(word, after, AcqRel) {
+            // ORDERING: Release pairs with the Acquire in `try_lock_slow` and in `is_free`; what the dead one did has come to us
+            // through the kernel.
+            match self.word.exchange(word, after, Release) {
                 Ok(_) => {
                     if word & WAITERS != 0 {
                         self.word.wake(u32::MAX);
@@ -408,6 +412,7 @@ impl<M: Memory> Lock<M> {
     /// Whether nobody has the lock and all is well with what it protects; then all that was done under it is visible.
     #[inline]
     pub fn is_free(&self) -> bool {
+        // ORDERING: Acquire pairs with the Release in `unlock`, in `unlock_slow` and in `recover`.
         self.word.load(Acquire) & (ID | DIED | ENDED) == 0
     }
 
@@ -420,6 +425,6 @@ impl<M: Memory> Lock<M> {
 
     /// Whether a holder died, or left it broken, and nobody has repaired it.
     pub fn is_broken(&self) -> bool {
-        self.word.load(Acquire) & DIED != 0
+        self.word.load(Relaxed) & DIED != 0
     }
 }

@@ -197,6 +197,7 @@ impl<M: Memory> Readers<M> {
     /// Undoes what a participant that is proven dead held. Idempotent.
     pub fn recover(&self, dead: ParticipantId) {
         if self.has(dead) {
+            // ORDERING: Release pairs with the Acquire in `is_drained`.
             self.count(dead).store(0, Release);
             self.left.notify(u32::MAX);
         }

@@ -64,7 +64,7 @@ impl<M: Memory> Permits<M> {
         let start = usize::from(me.get()) % count.max(1);
         (start..count).chain(0..start).find(|&index| {
             let holder = &self.holders[index];
-            // ORDERING: Acquire pairs with the Release in `release`.
+            // ORDERING: Acquire pairs with the Release in `release` and in `recover`.
             holder.load(Relaxed) == 0 && holder.exchange(0, me.get().into(), Acquire).is_ok()
         })
     }
@@ -72,7 +72,8 @@ impl<M: Memory> Permits<M> {
     /// Gives the permit back.
     pub fn release(&self, me: ParticipantId, index: usize) {
         if let Some(holder) = self.holders.get(index) {
-            // Fails only if somebody wrote rubbish; then it is not ours to give back.
+            // ORDERING: Release pairs with the Acquire in `try_acquire`. Fails only if somebody wrote rubbish; then it is not
+            // ours to give back.
             if holder.exchange(me.get().into(), 0, Release).is_ok() {
                 self.freed.notify(1);
             }
@@ -82,6 +83,7 @@ impl<M: Memory> Permits<M> {
     /// Takes the permits of a participant that is proven dead. Idempotent.
     pub fn recover(&self, dead: ParticipantId) {
         for holder in &self.holders {
+            // ORDERING: Release pairs with the Acquire in `try_acquire`.
             let _ = holder.exchange(dead.get().into(), 0, Release);
         }
         // Also where nothing was left to free: an earlier recoverer may have died before it told anybody.

@@ -210,7 +210,7 @@ impl<M: Memory> Sender<M> {
         let looked = self.heed.look(&ring.audience, self.tail, end, capacity);
         let seen = self.heed.joined();
         if ring.seen.load(Relaxed) != seen {
-            // ORDERING: Release pairs with the Acquire in `Receiver::settle`: the mark of the oldest record is where it was
+            // ORDERING: Release pairs with the Acquire in `Receiver::is_settled`: the mark of the oldest record is where it was
             // before we looked.
             ring.seen.store(seen, Release);
         }

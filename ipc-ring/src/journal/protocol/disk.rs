@@ -88,7 +88,7 @@ impl<M: Memory> Log<M> {
         self.durable.store(end, Relaxed);
         self.salt.store(salt, Relaxed);
         self.failed.store(0, Relaxed);
-        // ORDERING: Release pairs with the Acquire in `is_continuous`: who finds this instance finds the words above.
+        // ORDERING: Release pairs with the Acquire in `is_of_this_run`: who finds this instance finds the words above.
         self.instance.store(self.memory().instance(), Release);
         Ok(())
     }
