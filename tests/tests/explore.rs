@@ -122,3 +122,28 @@ fn locks() {
 fn latest() {
     prove("latest/");
 }
+
+/// Catches a writer that is not alone, a reader or writer left asleep, and a death that is not told.
+#[test]
+fn read_write_locks() {
+    prove("rwlock/");
+}
+
+/// Catches a permit that two have, one taken from the living, and a taker left asleep beside a free one.
+#[test]
+fn semaphores() {
+    prove("semaphore/");
+}
+
+/// Catches a round that ends before all have arrived, one that some are told is complete and others that it is broken,
+/// and a member that waits for the dead.
+#[test]
+fn barriers() {
+    prove("barrier/");
+}
+
+/// Catches something that is done twice or not at all, and a caller that waits for the dead.
+#[test]
+fn once() {
+    prove("once/");
+}

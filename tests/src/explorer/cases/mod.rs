@@ -1,11 +1,15 @@
 //! The cases: what is explored of the library, each with its bounds.
 
+pub mod barrier;
 pub mod broadcast;
 pub mod broadcast_bytes;
 pub mod event;
 pub mod lanes;
 pub mod mpmc;
+pub mod once;
 pub mod participant;
+pub mod rwlock;
+pub mod semaphore;
 pub mod spsc;
 pub mod sync;
 
@@ -55,5 +59,9 @@ pub fn all() -> Vec<Entry> {
     all.extend(lanes::entries());
     all.extend(mpmc::entries());
     all.extend(sync::entries());
+    all.extend(rwlock::entries());
+    all.extend(semaphore::entries());
+    all.extend(barrier::entries());
+    all.extend(once::entries());
     all
 }

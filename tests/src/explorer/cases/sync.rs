@@ -16,12 +16,13 @@ use super::super::memory::identity;
 use super::super::{Actor, Case, Explored, Options, Step, Timeouts, View, What};
 use super::Entry;
 
-fn id(process: usize) -> ParticipantId {
+/// The participant that a process is.
+pub(super) fn id(process: usize) -> ParticipantId {
     ParticipantId::new(process as u64 + 1).expect("a number")
 }
 
 /// Calls `clear` for a participant whose process is gone.
-fn if_gone(memory: &Explored, who: ParticipantId, clear: impl FnOnce()) {
+pub(super) fn if_gone(memory: &Explored, who: ParticipantId, clear: impl FnOnce()) {
     if memory.is_gone(&identity(usize::from(who.get()) - 1)) {
         clear();
     }
