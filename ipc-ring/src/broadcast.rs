@@ -182,6 +182,10 @@ impl<T: Message> Options<Ring<T>> {
 impl<T: Message> Ring<T> {
     /// A reader that gets every message from `start` on. The producer waits for it while it is a ring behind, unless it
     /// has died.
+    ///
+    /// # Errors
+    ///
+    /// If every row of lossless readers is held by a process that lives, or this process cannot join the segment.
     pub fn lossless(&self, start: Start) -> Result<Lossless<T>, ClaimError> {
         let Attached { object, shared } = &self.attached;
         let (row, start, claim) = claim_row(object, shared.readers(), start, shared.producer())?;
@@ -189,6 +193,10 @@ impl<T: Message> Ring<T> {
     }
 
     /// A reader that may miss messages, and is told how many. The producer knows nothing of it.
+    ///
+    /// # Errors
+    ///
+    /// If this process cannot join the segment.
     pub fn lossy(&self, start: Start) -> Result<Lossy<T>, ClaimError> {
         let claim = Claim::participant(self.object())?;
         Ok(Lossy::new(
@@ -198,6 +206,10 @@ impl<T: Message> Ring<T> {
     }
 
     /// A reader that takes the newest message each time, and waits if it has taken that one already.
+    ///
+    /// # Errors
+    ///
+    /// If this process cannot join the segment.
     pub fn latest(&self) -> Result<Lossy<T>, ClaimError> {
         let claim = Claim::participant(self.object())?;
         Ok(Lossy::new(

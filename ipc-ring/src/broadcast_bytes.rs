@@ -181,6 +181,10 @@ impl Options<Ring> {
 impl Ring {
     /// A reader that gets every record from `start` on. The producer waits for it while it is in the way, unless it
     /// has died.
+    ///
+    /// # Errors
+    ///
+    /// If every row of lossless readers is held by a process that lives, or this process cannot join the segment.
     pub fn lossless(&self, start: Start) -> Result<Lossless, ClaimError> {
         let Attached { object, shared } = &self.attached;
         let (row, start, claim) = claim_row(object, shared.readers(), start, shared.producer())?;
@@ -192,11 +196,19 @@ impl Ring {
     }
 
     /// A reader that may miss records, and is told how many. The producer knows nothing of it.
+    ///
+    /// # Errors
+    ///
+    /// If this process cannot join the segment.
     pub fn lossy(&self, start: Start) -> Result<Lossy, ClaimError> {
         self.watcher(start, false)
     }
 
     /// A reader that takes the newest record each time, and waits if it has taken that one already.
+    ///
+    /// # Errors
+    ///
+    /// If this process cannot join the segment.
     pub fn latest(&self) -> Result<Lossy, ClaimError> {
         self.watcher(Start::Oldest, true)
     }

@@ -216,16 +216,28 @@ impl<M, C: Codec<M>> Producer<M, C> {
     }
 
     /// Pushes a value, waiting for room.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError::Encode`]; and why the ring refused it, as for [`bytes::Producer::push`].
     pub fn push(&mut self, value: &M) -> Result<(), PushError> {
         self.push_with(value, |end, len| end.reserve(len))
     }
 
     /// Pushes a value, waiting for room until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Self::push), with that of the deadline.
     pub fn push_until(&mut self, value: &M, deadline: Instant) -> Result<(), PushError> {
         self.push_with(value, |end, len| end.reserve_until(len, deadline))
     }
 
     /// Pushes a value if there is room. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Self::push), with that of a full ring.
     pub fn try_push(&mut self, value: &M) -> Result<(), PushError> {
         self.push_with(value, |end, len| end.try_reserve(len))
     }
@@ -291,18 +303,30 @@ impl<M, C: Codec<M>> Consumer<M, C> {
     }
 
     /// Takes the next value, waiting for one.
+    ///
+    /// # Errors
+    ///
+    /// [`PopError::Decode`], and the record is gone; or why the ring has none, as for [`bytes::Consumer::pop`].
     pub fn pop(&mut self) -> Result<M, PopError> {
         self.end.pop(&mut self.record)?;
         self.decode()
     }
 
     /// Takes the next value, waiting for one until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`pop`](Self::pop), with that of the deadline.
     pub fn pop_until(&mut self, deadline: Instant) -> Result<M, PopError> {
         self.end.pop_until(&mut self.record, deadline)?;
         self.decode()
     }
 
     /// Takes the next value if there is one. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`pop`](Self::pop), with that of an empty ring.
     pub fn try_pop(&mut self) -> Result<M, PopError> {
         self.end.try_pop(&mut self.record)?;
         self.decode()

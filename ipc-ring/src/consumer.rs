@@ -35,18 +35,33 @@ impl<T: Message, S: ReceiveSide<Memory = Mapped>> Consumer<T, S> {
     }
 
     /// Takes the next message, waiting for one.
+    ///
+    /// # Errors
+    ///
+    /// [`PopError::Closed`] once it is closed and empty, and [`PopError::PeerDead`] once for each death of the one producer while the ring is
+    /// empty: call again to wait for the next one. [`PopError::Lagged`] where a reader may miss messages. [`PopError::Forked`] and
+    /// [`PopError::Corrupt`] as everywhere.
     #[inline]
     pub fn pop(&mut self) -> Result<T, PopError> {
         self.pop_within(None)
     }
 
     /// Takes the next message, waiting for one until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`pop`](Self::pop); and [`PopError::TimedOut`].
     #[inline]
     pub fn pop_until(&mut self, deadline: Instant) -> Result<T, PopError> {
         self.pop_within(Some(deadline))
     }
 
     /// Takes the next message if there is one. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`PopError::Empty`], or [`PopError::Pending`] where a producer has not finished the next one; [`PopError::Closed`];
+    /// [`PopError::Lagged`], [`PopError::Forked`] and [`PopError::Corrupt`].
     #[inline]
     pub fn try_pop(&mut self) -> Result<T, PopError> {
         let mut message = T::zeroed();
@@ -89,12 +104,20 @@ impl<T: Message, S: ReceiveSide<Memory = Mapped>> Consumer<T, S> {
     }
 
     /// Takes as many messages as there are and as fit into `messages`, waiting for the first. Tells how many.
+    ///
+    /// # Errors
+    ///
+    /// As [`pop`](Self::pop), if there is not even one.
     pub fn pop_into(&mut self, messages: &mut [T]) -> Result<usize, PopError> {
         self.pop_into_within(messages, None)
     }
 
     /// Takes as many messages as there are and as fit into `messages`, waiting for the first until `deadline`. Tells how
     /// many.
+    ///
+    /// # Errors
+    ///
+    /// As [`pop_until`](Self::pop_until), if there is not even one.
     pub fn pop_into_until(
         &mut self,
         messages: &mut [T],
@@ -104,6 +127,10 @@ impl<T: Message, S: ReceiveSide<Memory = Mapped>> Consumer<T, S> {
     }
 
     /// Takes as many messages as there are and as fit into `messages`. Tells how many. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_pop`](Self::try_pop), if there is not even one.
     #[inline]
     pub fn try_pop_into(&mut self, messages: &mut [T]) -> Result<usize, PopError> {
         if messages.is_empty() {
@@ -167,16 +194,28 @@ impl<T: Message, S: ReceiveSide<Memory = Mapped>> Consumer<T, S> {
 
 impl<T: Message, S: LendSide<Memory = Mapped>> Consumer<T, S> {
     /// Takes the next message where it lies, waiting for one.
+    ///
+    /// # Errors
+    ///
+    /// As [`pop`](Self::pop).
     pub fn read(&mut self) -> Result<Loan<'_, T, S>, PopError> {
         self.read_within(None)
     }
 
     /// Takes the next message where it lies, waiting for one until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`pop_until`](Self::pop_until).
     pub fn read_until(&mut self, deadline: Instant) -> Result<Loan<'_, T, S>, PopError> {
         self.read_within(Some(deadline))
     }
 
     /// Takes the next message where it lies, if there is one. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_pop`](Self::try_pop).
     #[inline]
     pub fn try_read(&mut self) -> Result<Loan<'_, T, S>, PopError> {
         match self.handle.attempt(S::try_read) {

@@ -35,18 +35,31 @@ impl<T: Message, S: SendSide<Memory = Mapped>> Producer<T, S> {
     }
 
     /// Pushes a message, waiting for room.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError::Closed`], and [`PushError::PeerDead`] once for each death of the one consumer while the ring is full: call again to
+    /// wait for the next one. [`PushError::Forked`] and [`PushError::Corrupt`] as everywhere. The message comes back.
     #[inline]
     pub fn push(&mut self, message: T) -> Result<(), PushError<T>> {
         self.push_within(message, None)
     }
 
     /// Pushes a message, waiting for room until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Self::push); and [`PushError::TimedOut`].
     #[inline]
     pub fn push_until(&mut self, message: T, deadline: Instant) -> Result<(), PushError<T>> {
         self.push_within(message, Some(deadline))
     }
 
     /// Pushes a message if there is room. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError::Full`] and [`PushError::Closed`]; [`PushError::Forked`] and [`PushError::Corrupt`]. The message comes back.
     #[inline]
     pub fn try_push(&mut self, message: T) -> Result<(), PushError<T>> {
         let bytes = bytemuck::bytes_of(&message);
@@ -75,11 +88,19 @@ impl<T: Message, S: SendSide<Memory = Mapped>> Producer<T, S> {
 
     /// Pushes all messages in order, waiting for room as often as needed. They become visible in runs. On an error,
     /// tells how many went in.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Self::push), with how many went in: what is left can be pushed by another call.
     pub fn push_slice(&mut self, messages: &[T]) -> Result<(), PushError<usize>> {
         self.push_slice_within(messages, None)
     }
 
     /// Pushes all messages in order, waiting for room until `deadline`. On an error, tells how many went in.
+    ///
+    /// # Errors
+    ///
+    /// As [`push_slice`](Self::push_slice); and [`PushError::TimedOut`].
     pub fn push_slice_until(
         &mut self,
         messages: &[T],
@@ -89,6 +110,10 @@ impl<T: Message, S: SendSide<Memory = Mapped>> Producer<T, S> {
     }
 
     /// Pushes as many of the messages as there is room for, in order, and tells how many. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_push`](Self::try_push), if not even one went in.
     #[inline]
     pub fn try_push_slice(&mut self, messages: &[T]) -> Result<usize, PushError<()>> {
         if messages.is_empty() {
@@ -117,11 +142,19 @@ impl<T: Message, S: SendSide<Memory = Mapped>> Producer<T, S> {
     }
 
     /// Takes the next place, to be written where it lies, waiting for room.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Self::push).
     pub fn reserve(&mut self) -> Result<Reservation<'_, T, S>, PushError<()>> {
         self.reserve_within(None)
     }
 
     /// Takes the next place, to be written where it lies, waiting for room until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`push_until`](Self::push_until).
     pub fn reserve_until(
         &mut self,
         deadline: Instant,
@@ -130,6 +163,10 @@ impl<T: Message, S: SendSide<Memory = Mapped>> Producer<T, S> {
     }
 
     /// Takes the next place, to be written where it lies, if there is room. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_push`](Self::try_push).
     #[inline]
     pub fn try_reserve(&mut self) -> Result<Reservation<'_, T, S>, PushError<()>> {
         match self.handle.attempt(S::try_reserve) {

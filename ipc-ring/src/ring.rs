@@ -74,11 +74,19 @@ pub trait Ring: Sized {
     }
 
     /// Opens a ring in a segment of its own.
+    ///
+    /// # Errors
+    ///
+    /// As for opening a segment; and if what it holds is no such ring, of this layout: the message says what differs.
     fn open(place: impl Into<Place>) -> Result<Self, SegmentError> {
         Self::in_segment(&Segment::open(place)?, ONLY)
     }
 
     /// The ring of that name among the objects of a segment.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of that name, or it is of another kind, version or layout: the message says what differs.
     fn in_segment(segment: &Segment, name: &str) -> Result<Self, SegmentError> {
         segment.learn(KINDS);
         Self::attach(segment.object(name)?)
@@ -90,12 +98,20 @@ pub trait Ring: Sized {
     }
 
     /// The ring for the calling process, a forked child of the one that opened it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Segment::rejoin`].
     fn rejoin(&self) -> Result<Self, SegmentError> {
         let segment = self.segment().rejoin()?;
         Self::in_segment(&segment, &self.object().entry().name)
     }
 
     /// Writes the ring back to the file of its segment and waits, as [`Object::sync`] does.
+    ///
+    /// # Errors
+    ///
+    /// If the file could not be written back. The segment is failed for good then.
     fn sync(&self) -> Result<(), SegmentError> {
         self.object().sync()
     }
@@ -211,21 +227,37 @@ impl<R: Ring> Options<R> {
     }
 
     /// Creates the ring.
+    ///
+    /// # Errors
+    ///
+    /// If there can be no such ring, something has the name already, or there is no room for it.
     pub fn create(self, place: impl Into<Place>) -> Result<R, SegmentError> {
         R::in_segment(&self.with_ring()?.create(place)?, ONLY)
     }
 
     /// Opens the ring, with the owner and the group that these options trust. Its capacity is what its creator chose.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::open`].
     pub fn open(self, place: impl Into<Place>) -> Result<R, SegmentError> {
         R::in_segment(&self.segment.open(place)?, ONLY)
     }
 
     /// Opens the ring if it exists, and creates it otherwise. The capacity of one that exists is what its creator chose.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::open`] for one that exists, and as [`create`](Self::create) for one that does not.
     pub fn open_or_create(self, place: impl Into<Place>) -> Result<R, SegmentError> {
         R::in_segment(&self.with_ring()?.open_or_create(place)?, ONLY)
     }
 
     /// Creates the ring and gives it the name, whatever had the name before. Whoever has the old one open goes on using it.
+    ///
+    /// # Errors
+    ///
+    /// If there can be no such ring, there is no room for it, or what has the name is no segment.
     pub fn replace(self, place: impl Into<Place>) -> Result<R, SegmentError> {
         R::in_segment(&self.with_ring()?.replace(place)?, ONLY)
     }

@@ -141,6 +141,10 @@ impl Segment {
     }
 
     /// The object of that name.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of that name; the message lists those that there are.
     pub fn object(&self, name: &str) -> Result<Object, SegmentError> {
         let (entry, area) = self.inner.whole.object(name)?;
         Ok(Object {
@@ -249,6 +253,11 @@ impl Segment {
     }
 
     /// Our participant number. Joins on the first call; the row is held until the last clone is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`SegmentError::Forked`] in a child that has inherited the handle; and if every row of the table is held by a process that
+    /// lives.
     pub fn participant(&self) -> Result<ParticipantId, SegmentError> {
         if !self.is_here() {
             return Err(SegmentError::Forked);
@@ -356,6 +365,10 @@ impl Object {
     }
 
     /// Checks that the object is of the kind, version and element layout that the caller expects.
+    ///
+    /// # Errors
+    ///
+    /// What differs: the kind, the version, or the layouts, line by line.
     pub fn expect(&self, kind: [u8; 8], version: u32, schema: &str) -> Result<(), SegmentError> {
         self.entry.expect(kind, version, schema)
     }

@@ -99,17 +99,29 @@ pub trait Attach: Sized {
     fn object(&self) -> &Object;
 
     /// Creates a segment that holds this object alone.
+    ///
+    /// # Errors
+    ///
+    /// If there can be no such object, something has the name already, or there is no room for it.
     fn create(place: impl Into<Place>, parameters: Self::Parameters) -> Result<Self, SegmentError> {
         let options = SegmentOptions::new().object(ONLY, Self::spec(parameters)?);
         Self::in_segment(&options.create(place)?, ONLY)
     }
 
     /// Opens a segment that holds this object alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Segment::open`]; and if what it holds is no such object, of this layout: the message says what differs.
     fn open(place: impl Into<Place>) -> Result<Self, SegmentError> {
         Self::in_segment(&Segment::open(place)?, ONLY)
     }
 
     /// Opens a segment that holds this object alone, or creates it if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open) for one that exists, and as [`create`](Self::create) for one that does not.
     fn open_or_create(
         place: impl Into<Place>,
         parameters: Self::Parameters,
@@ -119,11 +131,19 @@ pub trait Attach: Sized {
     }
 
     /// The object of that name in a segment.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of that name, or it is of another kind, version or layout: the message says what differs.
     fn in_segment(segment: &Segment, name: &str) -> Result<Self, SegmentError> {
         Self::attach(segment.object(name)?)
     }
 
     /// The object for the calling process, a forked child of the one that attached it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Segment::rejoin`].
     fn rejoin(&self) -> Result<Self, SegmentError> {
         Self::in_segment(&self.segment().rejoin()?, &self.object().entry().name)
     }

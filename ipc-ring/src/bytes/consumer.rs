@@ -48,12 +48,22 @@ impl<S: ReceiveRecords<Memory = Mapped>> Consumer<S> {
 
     /// Takes the next record, waiting for one. It replaces what is in `record`, whose memory is used again. Tells its
     /// length.
+    ///
+    /// # Errors
+    ///
+    /// [`PopError::Closed`] once it is closed and empty, and [`PopError::PeerDead`] once for each death of the one producer while the ring is
+    /// empty: call again to wait for the next one. [`PopError::Lagged`] where a reader may miss messages. [`PopError::Forked`] and
+    /// [`PopError::Corrupt`] as everywhere.
     #[inline]
     pub fn pop(&mut self, record: &mut Vec<u8>) -> Result<usize, PopError> {
         self.pop_within(record, Patience::Until(None))
     }
 
     /// Takes the next record as [`pop`](Self::pop) does, waiting for one until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`pop`](Self::pop); and [`PopError::TimedOut`].
     #[inline]
     pub fn pop_until(
         &mut self,
@@ -64,6 +74,10 @@ impl<S: ReceiveRecords<Memory = Mapped>> Consumer<S> {
     }
 
     /// Takes the next record as [`pop`](Self::pop) does, if there is one. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`PopError::Empty`] and [`PopError::Closed`]; [`PopError::Lagged`], [`PopError::Forked`] and [`PopError::Corrupt`].
     #[inline]
     pub fn try_pop(&mut self, record: &mut Vec<u8>) -> Result<usize, PopError> {
         self.pop_within(record, Patience::None)
@@ -85,13 +99,17 @@ impl<S: ReceiveRecords<Memory = Mapped>> Consumer<S> {
     ///
     /// # Errors
     ///
-    /// [`PopError::TooSmall`] if it does not fit; it stays in the ring.
+    /// [`PopError::TooSmall`] if it does not fit; it stays in the ring. Else as [`pop`](Self::pop).
     #[inline]
     pub fn pop_into(&mut self, buffer: &mut [u8]) -> Result<usize, PopError> {
         self.pop_into_within(buffer, Patience::Until(None))
     }
 
     /// Takes the next record as [`pop_into`](Self::pop_into) does, waiting for one until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`pop_into`](Self::pop_into); and [`PopError::TimedOut`].
     #[inline]
     pub fn pop_into_until(
         &mut self,
@@ -102,6 +120,10 @@ impl<S: ReceiveRecords<Memory = Mapped>> Consumer<S> {
     }
 
     /// Takes the next record as [`pop_into`](Self::pop_into) does, if there is one. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`PopError::TooSmall`] as for [`pop_into`](Self::pop_into); else as [`try_pop`](Self::try_pop).
     #[inline]
     pub fn try_pop_into(&mut self, buffer: &mut [u8]) -> Result<usize, PopError> {
         self.pop_into_within(buffer, Patience::None)
@@ -176,18 +198,30 @@ impl<S: ReceiveRecords<Memory = Mapped>> Consumer<S> {
 
 impl Consumer {
     /// The next record where it lies; waits for one.
+    ///
+    /// # Errors
+    ///
+    /// As [`pop`](Self::pop).
     #[inline]
     pub fn read(&mut self) -> Result<Record<'_>, PopError> {
         self.read_within(Patience::Until(None))
     }
 
     /// The next record where it lies; waits for one until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`pop_until`](Self::pop_until).
     #[inline]
     pub fn read_until(&mut self, deadline: Instant) -> Result<Record<'_>, PopError> {
         self.read_within(Patience::Until(Some(deadline)))
     }
 
     /// The next record where it lies, if there is one. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_pop`](Self::try_pop).
     #[inline]
     pub fn try_read(&mut self) -> Result<Record<'_>, PopError> {
         self.read_within(Patience::None)

@@ -46,18 +46,32 @@ impl<S: SendRecords<Memory = Mapped>> Producer<S> {
     }
 
     /// Pushes a record, waiting for room.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError::TooLong`] for a record of more than half the arena; [`PushError::Closed`]; and [`PushError::PeerDead`] once for each death
+    /// of the one consumer while the ring is full: call again to wait for the next one. [`PushError::Forked`] and
+    /// [`PushError::Corrupt`] as everywhere.
     #[inline]
     pub fn push(&mut self, record: &[u8]) -> Result<(), PushError<()>> {
         self.push_within(record, Patience::Until(None))
     }
 
     /// Pushes a record, waiting for room until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Self::push); and [`PushError::TimedOut`].
     #[inline]
     pub fn push_until(&mut self, record: &[u8], deadline: Instant) -> Result<(), PushError<()>> {
         self.push_within(record, Patience::Until(Some(deadline)))
     }
 
     /// Pushes a record if there is room. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError::Full`], [`PushError::TooLong`] and [`PushError::Closed`]; [`PushError::Forked`] and [`PushError::Corrupt`].
     #[inline]
     pub fn try_push(&mut self, record: &[u8]) -> Result<(), PushError<()>> {
         self.push_within(record, Patience::None)
@@ -72,11 +86,19 @@ impl<S: SendRecords<Memory = Mapped>> Producer<S> {
     }
 
     /// Pushes one record that is gathered from several pieces, waiting for room.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Self::push), for all pieces together.
     pub fn push_vectored(&mut self, pieces: &[IoSlice<'_>]) -> Result<(), PushError<()>> {
         self.push_pieces(pieces, Patience::Until(None))
     }
 
     /// Pushes one record that is gathered from several pieces, if there is room. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_push`](Self::try_push), for all pieces together.
     pub fn try_push_vectored(&mut self, pieces: &[IoSlice<'_>]) -> Result<(), PushError<()>> {
         self.push_pieces(pieces, Patience::None)
     }
@@ -102,6 +124,10 @@ impl<S: SendRecords<Memory = Mapped>> Producer<S> {
 
     /// Pushes all records in order, waiting for room as often as needed. They become visible in runs, each with a single
     /// store. On an error, tells how many went in.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Self::push), with how many went in; none, if one of them is too long.
     pub fn push_batch(&mut self, records: &[impl AsRef<[u8]>]) -> Result<(), PushError<usize>> {
         self.check_batch(records)?;
         let mut done = 0;
@@ -118,6 +144,10 @@ impl<S: SendRecords<Memory = Mapped>> Producer<S> {
 
     /// Pushes as many of the records as there is room for, in order, and makes them visible with a single store. Tells
     /// how many. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_push`](Self::try_push), if not even one went in; none goes in if one of them is too long.
     pub fn try_push_batch(
         &mut self,
         records: &[impl AsRef<[u8]>],
@@ -137,12 +167,20 @@ impl<S: SendRecords<Memory = Mapped>> Producer<S> {
     }
 
     /// Room for a record of `len` bytes, to be written where it lies; waits for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Self::push).
     #[inline]
     pub fn reserve(&mut self, len: usize) -> Result<Reservation<'_, S>, PushError<()>> {
         self.reserve_within(len, Patience::Until(None))
     }
 
     /// Room for a record of `len` bytes, to be written where it lies; waits for it until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`push_until`](Self::push_until).
     #[inline]
     pub fn reserve_until(
         &mut self,
@@ -153,6 +191,10 @@ impl<S: SendRecords<Memory = Mapped>> Producer<S> {
     }
 
     /// Room for a record of `len` bytes, to be written where it lies, if there is. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_push`](Self::try_push).
     #[inline]
     pub fn try_reserve(&mut self, len: usize) -> Result<Reservation<'_, S>, PushError<()>> {
         self.reserve_within(len, Patience::None)
