@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
@@ -63,6 +64,9 @@ enum Mode {
     /// B to E.
     All,
 }
+
+/// How often a run without a bar says how far it is.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Kills of a whole run at least.
 const KILLS: u64 = 100_000;
@@ -164,6 +168,8 @@ fn run(context: Context<'_>, jobs: &[Job], end: Instant) {
         ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::new(jobs.len() as u64).with_style(style);
     bar.enable_steady_tick(Duration::from_millis(200));
+    // Where there is nobody to see a bar, a line a minute.
+    let told = Mutex::new(Instant::now());
     let next = AtomicUsize::new(0);
     let workers = 2 * std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -178,6 +184,12 @@ fn run(context: Context<'_>, jobs: &[Job], end: Instant) {
                     bar.set_message(format!("{} kills, {}", context.report.kills(), job.title()));
                     job.run(context);
                     bar.inc(1);
+                    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+                    if bar.is_hidden() && told.elapsed() > MINUTE {
+                        *told = Instant::now();
+                        let (done, kills) = (bar.position(), context.report.kills());
+                        eprintln!("{done} of {} done, {kills} kills", jobs.len());
+                    }
                 }
             });
         }

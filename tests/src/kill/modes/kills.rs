@@ -1,6 +1,6 @@
 //! Mode B: the real kill, after every instruction.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use ipc_core::participant::{Life, ParticipantId};
@@ -70,6 +70,9 @@ pub(super) fn rounds(least: u64, points: usize) -> usize {
 /// Kills the operation at every instruction, or at a sample of them.
 pub fn kills(context: Context<'_>, adapter: &dyn Adapter, case: &Case) -> Result<()> {
     let title = name(adapter, case);
+    if !context.depth.traced {
+        return untraced(context, adapter, case);
+    }
     let points = trace::points(context, adapter, case)?;
     let chosen = choose(&points, context.depth, context.seed);
     context
@@ -107,16 +110,9 @@ fn pass(
                 clear: (n + round).is_multiple_of(2),
                 unaided: (count + round).is_multiple_of(UNAIDED),
             };
-            let mut killed = kill_at(context, adapter, case, points, (n, place), how);
-            for _ in 0..3 {
-                let late = |error: &anyhow::Error| error.is::<TooLate>() || error.is::<Slow>();
-                if !killed.as_ref().is_err_and(late) {
-                    break;
-                }
-                // Who is really not woken is late each time; who only had to wait for a processor is not.
-                context.report.was_late();
-                killed = kill_at(context, adapter, case, points, (n, place), how);
-            }
+            let killed = in_time(context, || {
+                kill_at(context, adapter, case, points, (n, place), how)
+            });
             let exact = killed.as_ref().is_ok_and(|(_, exact)| *exact);
             let seen = killed.and_then(|(found, exact)| {
                 // The exit of a system call is the state behind it.
@@ -137,6 +133,81 @@ fn pass(
     }
     if in_order && let Err(error) = progress.ended() {
         context.report.violation("B", &title, &format!("{error:#}"));
+    }
+    Ok(())
+}
+
+/// Tries again, on a new kill, where somebody was late. Who is really not woken is late each time; who only had to wait for a
+/// processor is not.
+fn in_time<T>(context: Context<'_>, mut kill: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut killed = kill();
+    for _ in 0..3 {
+        let late = |error: &anyhow::Error| error.is::<TooLate>() || error.is::<Slow>();
+        if !killed.as_ref().is_err_and(late) {
+            break;
+        }
+        context.report.was_late();
+        killed = kill();
+    }
+    killed
+}
+
+/// Steps that a victim takes before it is killed, where nobody has gone through its operation before.
+const STEPS: [usize; 8] = [0, 1, 4, 16, 64, 256, 1024, 4096];
+
+/// Kills the operation after few steps and after many, or at its end, whatever is there.
+fn untraced(context: Context<'_>, adapter: &dyn Adapter, case: &Case) -> Result<()> {
+    let title = name(adapter, case);
+    for (count, most) in STEPS.into_iter().enumerate() {
+        let steps = most - Random(context.seed + count as u64).below(most / 2 + 1);
+        let how = How {
+            clear: count.is_multiple_of(2),
+            unaided: count == 5,
+        };
+        let killed = in_time(context, || {
+            let mut scene = adapter.stage(case, Cast::Living).context("stage")?;
+            let (operation, state) = (case.operation, case.state);
+            let start = context
+                .program
+                .start(adapter.kind(), operation, state, scene.ground());
+            let mut victim = start?;
+            scene.poise()?;
+            walk(&mut victim, scene.as_mut(), steps)?;
+            bury(context, adapter, scene, victim, how)
+        });
+        let seen = killed.and_then(|found| {
+            progress_anywhere(case, &found)?;
+            ensure!(
+                steps > 0 || found == case.outcomes[0],
+                "before the first instruction survivors find `{found}` already"
+            );
+            Ok(())
+        });
+        if let Err(error) = seen {
+            let text = format!("killed after {steps} instructions: {error:#}");
+            context.report.violation("B", &title, &text);
+        }
+        context.report.killed("B", &title, true);
+    }
+    context
+        .report
+        .demand("B", &title, context.depth.least.kills);
+    Ok(())
+}
+
+/// Steps so many instructions on, if there are so many, releasing the victim where it blocks.
+fn walk(victim: &mut Victim, scene: &mut dyn Scene, steps: usize) -> Result<()> {
+    for _ in 0..steps {
+        if victim.is_at_end()? {
+            break;
+        }
+        if victim.step()? == Step::Blocked {
+            // If nobody gives it anything, it may still come out at the end of a slice, or be killed where it sleeps.
+            let patience = Duration::from_millis(if scene.release()? { 5000 } else { 200 });
+            if victim.come_out(patience)? == Step::Blocked {
+                break;
+            }
+        }
     }
     Ok(())
 }
@@ -225,15 +296,7 @@ pub(super) fn reach(
         }
     }
     let (mut scene, mut victim) = start()?;
-    for _ in 0..n {
-        if victim.is_at_end()? {
-            break;
-        }
-        if victim.step()? == Step::Blocked {
-            scene.release()?;
-            victim.come_out_of_sleep()?;
-        }
-    }
+    walk(&mut victim, scene.as_mut(), n)?;
     Ok((scene, victim, false))
 }
 

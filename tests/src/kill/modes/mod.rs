@@ -40,6 +40,8 @@ pub struct Depth {
     /// Operations of up to so many instructions are killed after each of them. Of longer ones, wherever something
     /// changed, at the edges of each system call, and at a sample of the other instructions.
     pub every: usize,
+    /// Operations are gone through once before they are killed, so that it is known where something changes.
+    pub traced: bool,
     /// Operations on files are stopped at their system calls alone: nothing changes between them.
     pub calls: bool,
     /// How large the sample is.
@@ -74,6 +76,7 @@ pub struct Least {
 /// Everything.
 pub const FULL: Depth = Depth {
     every: 2000,
+    traced: true,
     calls: false,
     sample: 400,
     most: usize::MAX,
@@ -92,6 +95,7 @@ pub const FULL: Depth = Depth {
 /// Some of everything, within four minutes.
 pub const QUICK: Depth = Depth {
     every: 24,
+    traced: true,
     calls: true,
     sample: 10,
     most: 24,
@@ -110,6 +114,7 @@ pub const QUICK: Depth = Depth {
 /// A taste, for the suite.
 pub const TASTE: Depth = Depth {
     every: 8,
+    traced: false,
     calls: true,
     sample: 4,
     most: 8,
