@@ -19,8 +19,8 @@ pub(in crate::kill) use kinds::{Air, Bytes, Typed};
 
 /// Messages that fit in.
 const CAPACITY: usize = 4;
-/// How long anybody waits at most.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long anybody waits at most: longer than a busy machine may need to lead a victim to its end.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// What the victim pushes.
 const NEW: u64 = 100;
 /// What a sleeping producer pushes once there is room.

@@ -15,7 +15,7 @@ use crate::kill::ground::Ground;
 use crate::kill::parcel::Parcel;
 
 /// How long a survivor sleeps at most.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The object of a case.
 pub(super) fn stage(kind: Sync, case: &Case) -> Result<Box<dyn Scene>> {
