@@ -1,0 +1,163 @@
+//! Broadcast rings.
+
+use ipc_ring::broadcast::{Receiver, Sender, Shared, Start};
+use ipc_ring::side::{ReceiveSide, Refusal, SendSide, Whole};
+use ipc_tests::loom_memory::orderings::Weakening;
+use ipc_tests::loom_memory::{LoomMemory, Places};
+use loom::thread;
+
+use super::claims::Claim;
+
+/// Where rows begin, what is in one, and where slots begin.
+const ROWS: usize = 512;
+const ROW: usize = 128;
+const SLOTS: usize = ROWS + 32 * ROW;
+
+/// A ring of so many slots for messages of two words, read by whoever the producer waits for, or by whoever it does not.
+fn memory(weakening: Option<Weakening>, slots: usize, lossless: bool) -> LoomMemory {
+    let payload = (0..slots)
+        .flat_map(|slot| [8, 16].map(|word| SLOTS + 64 * slot + word))
+        .collect();
+    let (racing, cells) = match lossless {
+        true => (vec![], payload),
+        false => (payload, vec![]),
+    };
+    let places = Places {
+        words64: [0, 136, ROWS + 8, ROWS + 16]
+            .into_iter()
+            .chain((0..slots).map(|slot| SLOTS + 64 * slot))
+            .collect(),
+        words32: vec![128, 132, 256],
+        // Roles, and the rows of the other readers.
+        still: vec![384..392, ROWS..ROWS + 8, ROWS + ROW..SLOTS],
+        racing,
+        cells,
+        len: SLOTS + 64 * slots,
+        ..Places::default()
+    };
+    LoomMemory::new(places, weakening)
+}
+
+fn ring(memory: &LoomMemory) -> Shared<LoomMemory> {
+    let slots = (memory.area().len() - SLOTS) / 64;
+    Shared::new(&memory.area(), slots, 16, 8).unwrap()
+}
+
+/// The message of a position.
+fn message(position: u64) -> [u8; 16] {
+    let word = (position + 1).to_ne_bytes();
+    [word, word].concat().try_into().unwrap()
+}
+
+/// Pushes the messages of so many positions, each as soon as there is room.
+fn push(sender: &mut Sender<LoomMemory>, positions: std::ops::Range<u64>) {
+    for position in positions {
+        while let Err(refusal) = sender.try_push_one(&message(position)) {
+            assert_eq!(refusal, Refusal::NotYet);
+            thread::yield_now();
+        }
+    }
+}
+
+/// Takes the message of a position, which nobody else may overtake.
+fn pop(receiver: &mut Receiver<LoomMemory>, position: u64) {
+    let mut found = [0; 16];
+    while let Err(refusal) = receiver.try_pop_one(&mut found) {
+        assert_eq!(refusal, Refusal::NotYet);
+        thread::yield_now();
+    }
+    assert_eq!(found, message(position));
+}
+
+/// A producer of two laps, and a reader that it does not wait for.
+fn torn(weakening: Option<Weakening>) {
+    let memory = memory(weakening, 1, false);
+    let mut watcher = ring(&memory).watcher(Start::Oldest, false);
+    let other = memory.of(2);
+    let producer = thread::spawn(move || push(&mut ring(&other).sender(), 0..2));
+    let mut position = 0;
+    let mut found = [0; 16];
+    while position < 2 {
+        match watcher.try_pop_one(&mut found) {
+            Ok(()) => {
+                assert_eq!(found, message(position));
+                position += 1;
+            }
+            Err(Refusal::Lagged(missed)) => position += missed,
+            Err(refusal) => {
+                assert_eq!(refusal, Refusal::NotYet);
+                thread::yield_now();
+            }
+        }
+    }
+    assert_eq!(position, 2);
+    producer.join().unwrap();
+}
+
+const TORN: Claim = Claim {
+    model: torn,
+    needs: &[
+        "broadcast::begin: fence",
+        "broadcast_readers::copy 2: fence",
+        "broadcast::publish: Release",
+        "broadcast_readers::copy: Acquire",
+    ],
+};
+
+/// Catches a message that is torn, another than that of its position, or missed without being counted.
+#[test]
+fn a_message_is_whole_or_missed() {
+    TORN.prove();
+}
+
+/// A producer of two laps, and a reader that it waits for.
+fn waited_for(weakening: Option<Weakening>) {
+    let memory = memory(weakening, 1, true);
+    let mut receiver = ring(&memory).receiver(0, Start::Oldest);
+    let other = memory.of(2);
+    let producer = thread::spawn(move || push(&mut ring(&other).sender(), 0..2));
+    pop(&mut receiver, 0);
+    pop(&mut receiver, 1);
+    producer.join().unwrap();
+}
+
+const WAITED_FOR: Claim = Claim {
+    model: waited_for,
+    needs: &[
+        "broadcast::publish: Release",
+        "broadcast_readers::copy: Acquire",
+        "broadcast_readers::advance: Release",
+        "audience::heeded 2: Acquire",
+    ],
+};
+
+/// Catches a message that is written over before the reader that is waited for has read it.
+#[test]
+fn a_reader_that_is_waited_for_gets_all() {
+    WAITED_FOR.prove();
+}
+
+/// A producer that closes behind its message.
+fn closed(weakening: Option<Weakening>) {
+    let memory = memory(weakening, 1, true);
+    let mut receiver = ring(&memory).receiver(0, Start::Oldest);
+    let other = memory.of(2);
+    let producer = thread::spawn(move || {
+        let ring = ring(&other);
+        push(&mut ring.sender(), 0..1);
+        ring.close();
+    });
+    pop(&mut receiver, 0);
+    producer.join().unwrap();
+}
+
+const CLOSED: Claim = Claim {
+    model: closed,
+    needs: &["broadcast_readers::nothing 2: Acquire"],
+};
+
+/// Catches a reader that is told of the end before it has had everything.
+#[test]
+fn the_end_comes_behind_the_last_message() {
+    CLOSED.prove();
+}
