@@ -89,6 +89,44 @@ pub(crate) unsafe fn copy_out(from: *const u8, to: &mut [u8]) {
     }
 }
 
+/// The longest message that goes word by word.
+const WORDS: usize = 64;
+
+/// [`copy_in`], for a length that is known to the compiler: up to [`WORDS`] a number of words goes word by word, each from
+/// the register that it is in. A copy by wider registers would first have to be made in memory, and would wait for that.
+///
+/// # Safety
+///
+/// That of [`copy_in`].
+#[inline(always)]
+pub(crate) unsafe fn words_in(to: *mut u8, from: &[u8]) {
+    if from.len() > WORDS || from.len() % 8 != 0 || cfg!(any(miri, ipc_tsan, loom)) {
+        // SAFETY: the same contract.
+        return unsafe { copy_in(to, from) };
+    }
+    for (at, from) in from.chunks_exact(8).enumerate() {
+        // SAFETY: the caller vouches for `to` over the length of `from`, of which these are 8 bytes.
+        unsafe { arch::store_8(to.wrapping_add(8 * at), word(from)) }
+    }
+}
+
+/// [`copy_out`], for a length that is known to the compiler, as [`words_in`] does it.
+///
+/// # Safety
+///
+/// That of [`copy_out`].
+#[inline(always)]
+pub(crate) unsafe fn words_out(from: *const u8, to: &mut [u8]) {
+    if to.len() > WORDS || to.len() % 8 != 0 || cfg!(any(miri, ipc_tsan, loom)) {
+        // SAFETY: the same contract.
+        return unsafe { copy_out(from, to) };
+    }
+    for (at, to) in to.chunks_exact_mut(8).enumerate() {
+        // SAFETY: the caller vouches for `from` over the length of `to`, of which these are 8 bytes.
+        to.copy_from_slice(&unsafe { arch::load_8(from.wrapping_add(8 * at)) });
+    }
+}
+
 /// The bytes of a slice whose length has just been matched.
 #[inline(always)]
 fn word<const N: usize>(bytes: &[u8]) -> [u8; N] {
@@ -137,6 +175,10 @@ mod tests {
             // SAFETY: two slices of one length, which the borrows keep apart.
             unsafe { copy_in(to.as_mut_ptr(), from) }
         });
+        exhaust(|to, from| {
+            // SAFETY: as above.
+            unsafe { words_in(to.as_mut_ptr(), from) }
+        });
     }
 
     #[test]
@@ -145,6 +187,10 @@ mod tests {
         exhaust(|to, from| {
             // SAFETY: two slices of one length, which the borrows keep apart.
             unsafe { copy_out(from.as_ptr(), to) }
+        });
+        exhaust(|to, from| {
+            // SAFETY: as above.
+            unsafe { words_out(from.as_ptr(), to) }
         });
     }
 

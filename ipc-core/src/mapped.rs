@@ -233,6 +233,24 @@ unsafe impl Memory for Mapped {
     }
 
     #[inline(always)]
+    unsafe fn read_typed(&self, at: usize, into: &mut [u8]) {
+        debug_assert!(at + into.len() <= self.len);
+        // SAFETY: the caller keeps `at` within the mapping.
+        let from = unsafe { self.base.add(at) };
+        // SAFETY: the caller keeps `at + into.len()` within the mapping.
+        unsafe { copy::words_out(from.as_ptr(), into) }
+    }
+
+    #[inline(always)]
+    unsafe fn write_typed(&self, at: usize, from: &[u8]) {
+        debug_assert!(at + from.len() <= self.len);
+        // SAFETY: the caller keeps `at` within the mapping.
+        let to = unsafe { self.base.add(at) };
+        // SAFETY: the caller keeps `at + from.len()` within the mapping.
+        unsafe { copy::words_in(to.as_ptr(), from) }
+    }
+
+    #[inline(always)]
     fn expect_write(&self, at: usize) {
         #[cfg(target_arch = "x86_64")]
         {

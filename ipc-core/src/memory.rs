@@ -114,6 +114,28 @@ pub unsafe trait Memory: Clone {
     /// `at + from.len() <= len`.
     unsafe fn write(&self, at: usize, from: &[u8]);
 
+    /// As [`read`](Self::read), for messages of one type, whose length the compiler knows: a small one stays in registers.
+    ///
+    /// # Safety
+    ///
+    /// That of [`read`](Self::read).
+    #[inline(always)]
+    unsafe fn read_typed(&self, at: usize, into: &mut [u8]) {
+        // SAFETY: the same contract.
+        unsafe { self.read(at, into) }
+    }
+
+    /// As [`write`](Self::write), for messages of one type, whose length the compiler knows.
+    ///
+    /// # Safety
+    ///
+    /// That of [`write`](Self::write).
+    #[inline(always)]
+    unsafe fn write_typed(&self, at: usize, from: &[u8]) {
+        // SAFETY: the same contract.
+        unsafe { self.write(at, from) }
+    }
+
     /// Fetches the line of the byte at `at` for a write to come. A hint: it changes nothing.
     #[inline]
     fn expect_write(&self, at: usize) {

@@ -84,7 +84,9 @@ impl<T: Message, S: ReceiveSide<Memory = Mapped>> Consumer<T, S> {
     fn pop_within(&mut self, deadline: Option<Instant>) -> Result<T, PopError> {
         let mut message = T::zeroed();
         let bytes = bytemuck::bytes_of_mut(&mut message);
-        let popped = self.handle.attempt(|side| side.try_pop_one(bytes));
+        let popped = self
+            .handle
+            .attempt_for_a_moment(|side| side.try_pop_one(bytes));
         if Handle::<S>::should_wait(&popped) {
             return self.pop_slow(deadline).map_err(Stopped::pop);
         }
@@ -152,7 +154,7 @@ impl<T: Message, S: ReceiveSide<Memory = Mapped>> Consumer<T, S> {
             return Ok(0);
         }
         let bytes = bytemuck::must_cast_slice_mut(messages);
-        let mut popped = self.handle.attempt(|side| side.try_pop(bytes));
+        let mut popped = self.handle.attempt_for_a_moment(|side| side.try_pop(bytes));
         if Handle::<S>::should_wait(&popped) {
             popped = self.handle.wait_for(deadline, |side| side.try_pop(bytes));
         }
@@ -226,7 +228,7 @@ impl<T: Message, S: LendSide<Memory = Mapped>> Consumer<T, S> {
 
     #[inline]
     fn read_within(&mut self, deadline: Option<Instant>) -> Result<Loan<'_, T, S>, PopError> {
-        let mut taken = self.handle.attempt(S::try_read);
+        let mut taken = self.handle.attempt_for_a_moment(S::try_read);
         if Handle::<S>::should_wait(&taken) {
             taken = self.handle.wait_for(deadline, S::try_read);
         }

@@ -13,6 +13,9 @@ use crate::error::{PopError, PushError};
 use crate::seat::{Count, Seat};
 use crate::side::{Refusal, Side, Whole};
 
+/// Polls that are made before a wait is prepared for: about a microsecond.
+const MOMENT: u32 = 32;
+
 /// A side of the algorithm, what entitles us to it, and how it waits.
 #[derive(Debug)]
 pub(crate) struct Handle<S: Side> {
@@ -86,7 +89,7 @@ impl<S: Side<Memory = Mapped>> Handle<S> {
     }
 
     /// Makes the attempt once.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn attempt<U>(
         &mut self,
         attempt: impl FnOnce(&mut S) -> Result<U, Refusal>,
@@ -114,6 +117,73 @@ impl<S: Side<Memory = Mapped>> Handle<S> {
             Refusal::Lagged(missed) => self.count(Count::Lagged, missed),
             Refusal::Closed | Refusal::Corrupt => {}
         }
+    }
+
+    /// Makes the attempt, and a few more if it is told to wait: where the other side is at work on a CPU of its own, the
+    /// answer is a few hops away, and comes in less time than it takes to prepare for a longer wait.
+    #[inline(always)]
+    pub(crate) fn attempt_for_a_moment<U>(
+        &mut self,
+        mut attempt: impl FnMut(&mut S) -> Result<U, Refusal>,
+    ) -> Result<U, Stopped> {
+        let mut polls = 0;
+        // One place for all attempts: a small message then stays in registers.
+        loop {
+            match self
+                .side()
+                .and_then(|side| attempt(side).map_err(Stopped::Refused))
+            {
+                Ok(got) => {
+                    if polls > 0 {
+                        self.polled();
+                    }
+                    self.count_moved();
+                    return Ok(got);
+                }
+                Err(stopped) if !self.polls_again(stopped, polls) => return Err(stopped),
+                Err(_) => polls += 1,
+            }
+        }
+    }
+
+    /// Pauses before the next poll, if there is to be one after so many.
+    #[inline(never)]
+    fn polls_again(&mut self, stopped: Stopped, polls: u32) -> bool {
+        let Stopped::Refused(refusal) = stopped else {
+            return false;
+        };
+        let waits = matches!(
+            refusal,
+            Refusal::NotYet | Refusal::Watch(_) | Refusal::Held(_)
+        );
+        // What only tells to wait is counted once for all polls.
+        if polls == 0 || !waits {
+            self.refused(refusal);
+        }
+        match (waits, polls) {
+            (false, 0) => return false,
+            (false, _) => {
+                self.polled();
+                return false;
+            }
+            (true, 0) if !self.wait.polls() => return false,
+            (true, 0) => self.side.before_wait(self.wait),
+            // A longer wait follows, and counts itself.
+            (true, MOMENT) => {
+                self.side.after_wait(false);
+                return false;
+            }
+            (true, _) => {}
+        }
+        std::hint::spin_loop();
+        true
+    }
+
+    /// After a wait that took no more than a moment.
+    #[inline]
+    fn polled(&mut self) {
+        self.side.after_wait(false);
+        self.count(Count::Waits, 1);
     }
 
     /// Makes the attempt once, for whoever waits elsewhere, on a descriptor say: what `wait_for` finds out every now and then

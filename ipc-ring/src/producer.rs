@@ -77,7 +77,9 @@ impl<T: Message, S: SendSide<Memory = Mapped>> Producer<T, S> {
     #[inline]
     fn push_within(&mut self, message: T, deadline: Option<Instant>) -> Result<(), PushError<T>> {
         let bytes = bytemuck::bytes_of(&message);
-        let mut pushed = self.handle.attempt(|side| side.try_push_one(bytes));
+        let mut pushed = self
+            .handle
+            .attempt_for_a_moment(|side| side.try_push_one(bytes));
         if Handle::<S>::should_wait(&pushed) {
             pushed = self
                 .handle

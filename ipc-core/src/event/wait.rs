@@ -19,6 +19,11 @@ pub enum Wait {
 }
 
 impl Wait {
+    /// Whether to poll at all before a sleep.
+    pub fn polls(self) -> bool {
+        !self.budget().is_zero()
+    }
+
     pub(crate) fn budget(self) -> Duration {
         match self {
             Self::Spin => Duration::MAX,

@@ -89,7 +89,7 @@ impl<M: Memory> Arena<M> {
     /// # Panics
     ///
     /// If they do not end within the arena.
-    #[inline]
+    #[inline(always)]
     pub fn read(&self, position: u64, into: &mut [u8]) {
         assert!(into.len() <= self.before_seam(position));
         // SAFETY: `into` is no longer than what lies in the arena from the index on.
@@ -101,7 +101,7 @@ impl<M: Memory> Arena<M> {
     /// # Panics
     ///
     /// If they do not end within the arena.
-    #[inline]
+    #[inline(always)]
     pub fn write(&self, position: u64, from: &[u8]) {
         assert!(from.len() <= self.before_seam(position));
         // SAFETY: `from` is no longer than what lies in the arena from the index on.

@@ -115,9 +115,11 @@ impl<M: Memory> Slots<M> {
     /// # Panics
     ///
     /// If `into` is longer than a slot.
-    #[inline]
+    #[inline(always)]
     pub fn read(&self, position: u64, into: &mut [u8]) {
-        self.read_at(position, 0, into);
+        let at = self.place_in(position, 0, into.len());
+        // SAFETY: as in `read_at`.
+        unsafe { self.memory.read_typed(at, into) }
     }
 
     /// Copies bytes at `offset` in the slot of `position` out.
@@ -125,7 +127,7 @@ impl<M: Memory> Slots<M> {
     /// # Panics
     ///
     /// If they do not all lie in the slot.
-    #[inline]
+    #[inline(always)]
     pub fn read_at(&self, position: u64, offset: usize, into: &mut [u8]) {
         let at = self.place_in(position, offset, into.len());
         // SAFETY: the slot was checked when the view was made, and `place_in` found the bytes to lie in it.
@@ -137,9 +139,11 @@ impl<M: Memory> Slots<M> {
     /// # Panics
     ///
     /// If `from` is longer than a slot.
-    #[inline]
+    #[inline(always)]
     pub fn write(&self, position: u64, from: &[u8]) {
-        self.write_at(position, 0, from);
+        let at = self.place_in(position, 0, from.len());
+        // SAFETY: as in `write_at`.
+        unsafe { self.memory.write_typed(at, from) }
     }
 
     /// Copies into the slot of `position`, at `offset`.
@@ -147,7 +151,7 @@ impl<M: Memory> Slots<M> {
     /// # Panics
     ///
     /// If the bytes do not all lie in the slot.
-    #[inline]
+    #[inline(always)]
     pub fn write_at(&self, position: u64, offset: usize, from: &[u8]) {
         let at = self.place_in(position, offset, from.len());
         // SAFETY: the slot was checked when the view was made, and `place_in` found the bytes to lie in it.
@@ -159,7 +163,7 @@ impl<M: Memory> Slots<M> {
     /// # Panics
     ///
     /// If they do not all lie in the slot.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn place_in(&self, position: u64, offset: usize, len: usize) -> usize {
         assert!(offset <= self.len && len <= self.len - offset);
         self.place(position) + offset

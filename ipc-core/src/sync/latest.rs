@@ -126,7 +126,7 @@ impl<M: Memory> Register<M> {
         if self.versions.load(version, Acquire) != complete {
             return false;
         }
-        self.values.read(version, into);
+        self.values.read_at(version, 0, into);
         // ORDERING: pairs with the Release fence in `set`: if a byte is newer, so is the word below.
         self.changed.memory().fence(Acquire);
         self.versions.load(version, Relaxed) == complete

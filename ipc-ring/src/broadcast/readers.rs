@@ -280,7 +280,7 @@ impl<M: Memory> Receiver<M> {
 }
 
 impl<M: Memory> ReceiveSide for Receiver<M> {
-    #[inline]
+    #[inline(always)]
     fn try_pop_one(&mut self, into: &mut [u8]) -> Result<(), Refusal> {
         self.stay();
         self.cursor.take(into)?;
@@ -330,7 +330,7 @@ impl<M: Memory> Watcher<M> {
 }
 
 impl<M: Memory> ReceiveSide for Watcher<M> {
-    #[inline]
+    #[inline(always)]
     fn try_pop_one(&mut self, into: &mut [u8]) -> Result<(), Refusal> {
         if self.latest {
             self.take_newest(into)

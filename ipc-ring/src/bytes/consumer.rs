@@ -129,7 +129,7 @@ impl<S: ReceiveRecords<Memory = Mapped>> Consumer<S> {
         self.pop_into_within(buffer, Patience::None)
     }
 
-    #[inline]
+    #[inline(always)]
     fn pop_into_within(
         &mut self,
         buffer: &mut [u8],
@@ -149,17 +149,24 @@ impl<S: ReceiveRecords<Memory = Mapped>> Consumer<S> {
     }
 
     /// The place of the next record.
-    #[inline]
+    #[inline(always)]
     fn next(&mut self, patience: Patience) -> Result<Place, PopError> {
-        let mut place = self.handle.attempt(S::try_next);
-        if let (true, Patience::Until(deadline)) = (Handle::<S>::should_wait(&place), patience) {
-            place = self.handle.wait_for(deadline, S::try_next);
-        }
+        let place = match patience {
+            Patience::None => self.handle.attempt(S::try_next),
+            Patience::Until(deadline) => {
+                let place = self.handle.attempt_for_a_moment(S::try_next);
+                if Handle::<S>::should_wait(&place) {
+                    self.handle.wait_for(deadline, S::try_next)
+                } else {
+                    place
+                }
+            }
+        };
         place.map_err(Stopped::pop)
     }
 
     /// Takes the record that was copied. False if it was written over meanwhile, and the next one is to be waited for.
-    #[inline]
+    #[inline(always)]
     fn finish(&mut self, place: Place, patience: Patience) -> Result<bool, PopError> {
         match (self.handle.attempt(|side| side.commit(place)), patience) {
             (Ok(()), _) => Ok(true),

@@ -77,7 +77,7 @@ impl<S: SendRecords<Memory = Mapped>> Producer<S> {
         self.push_within(record, Patience::None)
     }
 
-    #[inline]
+    #[inline(always)]
     fn push_within(&mut self, record: &[u8], patience: Patience) -> Result<(), PushError<()>> {
         let place = self.place(record.len(), patience)?;
         self.handle.side.write(&place, 0, record);
@@ -227,7 +227,7 @@ impl<S: SendRecords<Memory = Mapped>> Producer<S> {
     }
 
     /// A place for a record, behind what is published.
-    #[inline]
+    #[inline(always)]
     fn place(&mut self, len: usize, patience: Patience) -> Result<Place, PushError<()>> {
         self.check(len)?;
         let place = self.handle.attempt(|side| side.try_reserve(len));

@@ -61,7 +61,7 @@ impl<M: Memory> Receiver<M> {
     }
 
     /// The next record, which stays where it is until [`commit`](Self::commit).
-    #[inline]
+    #[inline(always)]
     pub fn try_next(&mut self) -> Result<Place, Refusal> {
         let end = &self.ends[self.at];
         let turn_is_over = end.head.wrapping_sub(self.turn_since) >= TURN;
@@ -78,7 +78,7 @@ impl<M: Memory> Receiver<M> {
     }
 
     /// Copies bytes out of the payload of the next record, from byte `at` on. They must lie within it.
-    #[inline]
+    #[inline(always)]
     pub fn read(&self, record: &Place, at: usize, into: &mut [u8]) {
         assert!(at <= record.len && into.len() <= record.len - at);
         let position = record.payload.wrapping_add(at as u64);
@@ -86,7 +86,7 @@ impl<M: Memory> Receiver<M> {
     }
 
     /// Commits the record that [`try_next`](Self::try_next) gave last.
-    #[inline]
+    #[inline(always)]
     pub fn commit(&mut self, record: Place) {
         self.taken = self.taken.wrapping_add(1);
         self.ends[self.at].commit(record.end(), 1);

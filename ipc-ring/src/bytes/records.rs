@@ -41,17 +41,17 @@ pub trait ReceiveRecords: Side {
 }
 
 impl<M: Memory> SendRecords for Sender<M> {
-    #[inline]
+    #[inline(always)]
     fn try_reserve(&mut self, len: usize) -> Result<Place, Refusal> {
         self.try_reserve(len)
     }
 
-    #[inline]
+    #[inline(always)]
     fn write(&self, record: &Place, at: usize, bytes: &[u8]) {
         self.write(record, at, bytes);
     }
 
-    #[inline]
+    #[inline(always)]
     fn commit(&mut self, record: Place) {
         self.commit(record);
     }
@@ -68,17 +68,17 @@ impl<M: Memory> SendRecords for Sender<M> {
 }
 
 impl<M: Memory> ReceiveRecords for Receiver<M> {
-    #[inline]
+    #[inline(always)]
     fn try_next(&mut self) -> Result<Place, Refusal> {
         self.try_next()
     }
 
-    #[inline]
+    #[inline(always)]
     fn read(&self, record: &Place, at: usize, into: &mut [u8]) {
         self.read(record, at, into);
     }
 
-    #[inline]
+    #[inline(always)]
     fn commit(&mut self, record: Place) -> Result<(), Refusal> {
         self.commit(record);
         Ok(())

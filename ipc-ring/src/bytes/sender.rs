@@ -52,7 +52,7 @@ impl<M: Memory> Sender<M> {
 
     /// Room for a record of `len` bytes, which are at most half the arena. Nothing is written to shared memory: to
     /// forget the record is to give it back.
-    #[inline]
+    #[inline(always)]
     pub fn try_reserve(&mut self, len: usize) -> Result<Place, Refusal> {
         if self.is_closed() {
             return Err(Refusal::Closed);
@@ -83,7 +83,7 @@ impl<M: Memory> Sender<M> {
     }
 
     /// Copies bytes into the payload of a record that is reserved, from byte `at` on. They must lie within it.
-    #[inline]
+    #[inline(always)]
     pub fn write(&self, record: &Place, at: usize, bytes: &[u8]) {
         assert!(at <= record.len && bytes.len() <= record.len - at);
         let position = record.payload.wrapping_add(at as u64);
@@ -91,7 +91,7 @@ impl<M: Memory> Sender<M> {
     }
 
     /// Publishes the record that was reserved last.
-    #[inline]
+    #[inline(always)]
     pub fn commit(&mut self, record: Place) {
         self.lane.arena.store(record.start, record.header());
         self.publish(record.end(), 1);
@@ -109,7 +109,7 @@ impl<M: Memory> Sender<M> {
     }
 
     /// Room for a record that begins at `start`, behind what we have written.
-    #[inline]
+    #[inline(always)]
     fn fit(&mut self, start: u64, len: usize) -> Result<Place, Refusal> {
         let record = Place::new(&self.lane.arena, start, len);
         // Stores wait in a queue for the lines they go to. Those of the next records are fetched while this one is copied.

@@ -143,7 +143,7 @@ impl<M: Memory> Receiver<M> {
 }
 
 impl<M: Memory> ReceiveSide for Receiver<M> {
-    #[inline]
+    #[inline(always)]
     fn try_pop_one(&mut self, into: &mut [u8]) -> Result<(), Refusal> {
         let open = self.claim_or_closed()?;
         self.ring.payload.read(open.place, into);

@@ -105,7 +105,7 @@ impl<M: Memory> Sender<M> {
 }
 
 impl<M: Memory> SendSide for Sender<M> {
-    #[inline]
+    #[inline(always)]
     fn try_push_one(&mut self, message: &[u8]) -> Result<(), Refusal> {
         let place = self.claim_open()?;
         self.ring.payload.write(place, message);

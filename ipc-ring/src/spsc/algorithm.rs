@@ -259,7 +259,7 @@ impl<M: Memory> Sender<M> {
 }
 
 impl<M: Memory> SendSide for Sender<M> {
-    #[inline]
+    #[inline(always)]
     fn try_push_one(&mut self, message: &[u8]) -> Result<(), Refusal> {
         let place = self.try_reserve()?;
         self.ring.slots.write(place, message);
@@ -387,7 +387,7 @@ impl<M: Memory> Receiver<M> {
 }
 
 impl<M: Memory> ReceiveSide for Receiver<M> {
-    #[inline]
+    #[inline(always)]
     fn try_pop_one(&mut self, into: &mut [u8]) -> Result<(), Refusal> {
         let taken = self.try_read()?;
         self.ring.slots.read(taken.place, into);
