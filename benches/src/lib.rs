@@ -78,6 +78,9 @@ const CAREFUL: Duration = Duration::from_secs(12);
 /// All races together, if there is little time: less than two minutes, since the last one may take longer.
 const QUICK: Duration = Duration::from_secs(95);
 
+/// What has not begun by then, with little time, is left out: even a busy machine has its answer within two minutes.
+const QUICK_LIMIT: Duration = Duration::from_secs(105);
+
 /// A quick race takes this long at most.
 const QUICK_RACE: Duration = Duration::from_secs(4);
 
@@ -164,6 +167,7 @@ pub fn run(
             until: now + left,
             least_rounds: if options.quick { 3 } else { 11 },
             end,
+            limit: options.quick.then_some(start + QUICK_LIMIT),
             turn: if options.quick { QUICK_TURN } else { TURN },
         };
         let share = done as f64 / count as f64;

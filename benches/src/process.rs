@@ -14,7 +14,8 @@ use ipc_core::Mapped;
 use ipc_core::memory::Word64;
 use ipc_core::segment::{ObjectSpec, Place, SegmentOptions};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
@@ -50,6 +51,8 @@ pub struct Member {
     /// Its number in the group, from 0.
     pub rank: usize,
     size: usize,
+    /// Whether its system calls are counted: it must then make none of its own.
+    counted: bool,
     arrived: Word64<Mapped>,
     /// Of all members.
     results: Vec<Word64<Mapped>>,
@@ -63,7 +66,7 @@ impl Member {
         while self.arrived.load(Acquire) / (self.size as u64) <= turn {
             polls = polls.wrapping_add(1);
             // Where there are more processes than CPUs, the others need theirs.
-            if polls.is_multiple_of(4096) {
+            if polls.is_multiple_of(4096) && !self.counted {
                 std::thread::yield_now()
             } else {
                 std::hint::spin_loop()
@@ -94,6 +97,26 @@ impl Member {
 /// If one fails, panics, is killed, or if they are not all done within 20 seconds; the others are killed then. If the
 /// calling process has more than one thread.
 pub fn run(places: &[usize], body: impl Fn(&Member) -> Result<()>) -> Result<Vec<[u64; RESULTS]>> {
+    Ok(group(places, false, body)?.0)
+}
+
+/// Runs `body` as [`run`] does, in processes that have a CPU each, and gives how many system calls all of them made: those
+/// to start and to end as well.
+///
+/// # Errors
+///
+/// Those of [`run`], and if processes may not be traced.
+pub fn system_calls(places: &[usize], body: impl Fn(&Member) -> Result<()>) -> Result<u64> {
+    Ok(group(places, true, body)?.1)
+}
+
+type Reports = Vec<[u64; RESULTS]>;
+
+fn group(
+    places: &[usize],
+    counted: bool,
+    body: impl Fn(&Member) -> Result<()>,
+) -> Result<(Reports, u64)> {
     let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     ensure!(
         threads == 1,
@@ -117,6 +140,7 @@ pub fn run(places: &[usize], body: impl Fn(&Member) -> Result<()>) -> Result<Vec
         Ok(Member {
             rank,
             size: places.len(),
+            counted,
             arrived: word(0)?,
             results,
         })
@@ -136,17 +160,24 @@ pub fn run(places: &[usize], body: impl Fn(&Member) -> Result<()>) -> Result<Vec
     }
     let outcome = reap(&mut children);
     end(&children);
-    outcome?;
+    let stops = outcome?;
     let result = |rank: usize, at: usize| members[0].results[rank * RESULTS + at].load(Acquire);
-    Ok((0..places.len())
-        .map(|rank| std::array::from_fn(|at| result(rank, at)))
-        .collect())
+    let reports = (0..places.len()).map(|rank| std::array::from_fn(|at| result(rank, at)));
+    // A call stops its process twice: before and after.
+    Ok((reports.collect(), stops / 2))
 }
 
 fn serve(member: &Member, cpu: usize, body: &impl Fn(&Member) -> Result<()>) -> ! {
     // A child without its parent would measure for nobody.
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-    let work = || pin(cpu).and_then(|()| body(member));
+    let work = || {
+        pin(cpu)?;
+        if member.counted {
+            ptrace::traceme().context("processes may not be traced here")?;
+            raise(Signal::SIGSTOP)?;
+        }
+        body(member)
+    };
     let code = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => {
@@ -161,25 +192,49 @@ fn serve(member: &Member, cpu: usize, body: &impl Fn(&Member) -> Result<()>) -> 
     unsafe { libc::_exit(code) }
 }
 
-/// Waits for all children; those that have ended are taken from the list.
-fn reap(children: &mut Vec<Pid>) -> Result<()> {
+/// Waits for all children; those that have ended are taken from the list. Tells how often those that are traced stopped
+/// at a system call.
+fn reap(children: &mut Vec<Pid>) -> Result<u64> {
     let start = Instant::now();
-    while let Some(child) = children.last().copied() {
-        match waitpid(child, Some(WaitPidFlag::WNOHANG))? {
-            WaitStatus::StillAlive if start.elapsed() > LIMIT => {
-                bail!("a group was not done after {LIMIT:?}")
+    let mut stops = 0;
+    while !children.is_empty() {
+        let mut idle = true;
+        let mut at = 0;
+        while let Some(child) = children.get(at).copied() {
+            match waitpid(child, Some(WaitPidFlag::WNOHANG))? {
+                WaitStatus::StillAlive => {
+                    at += 1;
+                    continue;
+                }
+                WaitStatus::PtraceSyscall(_) => {
+                    stops += 1;
+                    ptrace::syscall(child, None)?;
+                }
+                WaitStatus::Stopped(_, Signal::SIGSTOP) => {
+                    let options = ptrace::Options::PTRACE_O_TRACESYSGOOD;
+                    ptrace::setoptions(child, options)?;
+                    ptrace::syscall(child, None)?;
+                }
+                WaitStatus::Stopped(_, signal) => ptrace::syscall(child, signal)?,
+                WaitStatus::Exited(_, 0) => {
+                    children.remove(at);
+                }
+                status => {
+                    children.remove(at);
+                    bail!("a process of the group ended with {status:?}");
+                }
             }
-            WaitStatus::StillAlive => std::thread::sleep(Duration::from_micros(200)),
-            WaitStatus::Exited(_, 0) => {
-                children.pop();
-            }
-            status => {
-                children.pop();
-                bail!("a process of the group ended with {status:?}");
-            }
+            idle = false;
+        }
+        ensure!(
+            start.elapsed() < LIMIT,
+            "a group was not done after {LIMIT:?}"
+        );
+        if idle {
+            std::thread::sleep(Duration::from_micros(100));
         }
     }
-    Ok(())
+    Ok(stops)
 }
 
 fn end(children: &[Pid]) {

@@ -137,6 +137,8 @@ pub struct Pace {
     pub least_rounds: usize,
     /// When the whole run should be over.
     pub end: Instant,
+    /// After which nothing more begins, if the run has to end.
+    pub limit: Option<Instant>,
     /// How long one run should take, in nanoseconds.
     pub turn: f64,
 }
@@ -164,7 +166,12 @@ pub fn run(
     );
     let mut units = Vec::new();
     let mut skipped = Vec::new();
+    let is_late = || pace.limit.is_some_and(|limit| Instant::now() >= limit);
     race.entries.retain(|entry| {
+        if is_late() {
+            skipped.push(format!("{} in {title}: there was no time left", entry.name));
+            return false;
+        }
         progress(&format!("{title}: {} warms up", entry.name));
         match (entry.run)(FIRST.clamp(entry.least.min(FIRST), entry.most)) {
             Ok(values) => {
@@ -192,7 +199,9 @@ pub fn run(
     let mut done = 0;
     while !runners.is_empty() {
         let now = Instant::now();
-        if now >= pace.until && (done >= pace.least_rounds || now >= pace.end && done > 0) {
+        if is_late()
+            || now >= pace.until && (done >= pace.least_rounds || now >= pace.end && done > 0)
+        {
             break;
         }
         progress(&format!("{title}: round {}", done + 1));
@@ -203,6 +212,9 @@ pub fn run(
             let index = (done + offset) % runners.len();
             if broken.contains(&runners[index]) {
                 continue;
+            }
+            if is_late() {
+                break;
             }
             let entry = &race.entries[runners[index]];
             match (entry.run)(units[runners[index]]) {
@@ -224,6 +236,10 @@ pub fn run(
             (false, false) => rounds.entry("far").or_default().push(values),
             _ => outcome.noise.discarded_rounds += 1,
         }
+    }
+    if done == 0 && !runners.is_empty() {
+        let text = format!("{title}: there was no time left");
+        outcome.skipped.push(text);
     }
     let count = |regime: &str| rounds.get(regime).map_or(0, Vec::len);
     outcome.noise.near_rounds += count("near");

@@ -122,7 +122,10 @@ fn every_suite_and_every_subject_takes_part() {
         ("mpmc", "mpmc,fetch-add"),
         ("broadcast", "broadcast"),
         ("wake", "spsc,futex"),
-        ("ids", "ids-leased,ids-strict,local-counter,fetch-add"),
+        (
+            "ids",
+            "ids-leased,ids-durable,ids-strict,local-counter,fetch-add",
+        ),
         ("locks", "mutex,pthread-mutex,compare-exchange"),
         ("latest", "latest"),
         ("cold", "spsc,bytes"),

@@ -47,6 +47,8 @@ pub enum Measure {
     Fan,
     /// A stream again: nanoseconds of CPU time per message, of both sides together.
     Cpu,
+    /// A stream again: system calls per message, of both sides together.
+    Calls,
     /// A receiver that nothing is sent to: nanoseconds of its CPU time in a second.
     Idle,
     /// A message there and back after this many nanoseconds of silence: the median of half the time it took.
@@ -75,6 +77,7 @@ pub fn over<T: Transport>(what: Measure, case: &Case) -> Option<Result<Values>> 
     Some(match what {
         Measure::OpenLoop(interval) => trips::open_loop::<T>(case, interval),
         Measure::Cpu => stream::cpu::<T>(case),
+        Measure::Calls => stream::calls::<T>(case),
         Measure::Idle => stream::idle::<T>(case),
         Measure::AfterIdle(silence) => {
             trips::trips::<T>(case, Duration::from_nanos(silence as u64))

@@ -140,6 +140,29 @@ pub(super) fn cpu<T: Transport>(case: &Case) -> Result<Values> {
     Ok(vec![spent / case.messages as f64])
 }
 
+/// System calls per message, of both sides together: what twice as many messages take more. Each call is held up by whoever
+/// counts, so it is no measure of time, and a receiver that is held up sleeps less.
+pub(super) fn calls<T: Transport>(case: &Case) -> Result<Values> {
+    let count = |messages: u64| {
+        let mut case = case.clone();
+        case.messages = messages;
+        let transport = T::create(&case.shape)?;
+        process::system_calls(&case.cpus[..2], |member| {
+            if member.rank == 0 {
+                send(&transport, member, &case)?;
+            } else {
+                receive(&transport, member, &case)?;
+            }
+            member.barrier();
+            Ok(())
+        })
+    };
+    let (some, more) = (count(case.messages)?, count(2 * case.messages)?);
+    Ok(vec![
+        more.saturating_sub(some) as f64 / case.messages as f64,
+    ])
+}
+
 /// How long an idle receiver is watched.
 const IDLE: Duration = Duration::from_millis(300);
 

@@ -135,6 +135,9 @@ fn typed_mut<const W: usize>(words: &mut Words) -> &mut [[u64; W]] {
     words.as_chunks_mut().0
 }
 
+/// From so many words on a message is lent to the calls, not moved through them.
+const LARGE: usize = 32;
+
 /// The sending end of any of them.
 pub struct Sender<const W: usize, S: SendSide<Memory = Mapped>> {
     producer: Producer<[u64; W], S>,
@@ -159,6 +162,18 @@ impl<const W: usize, S: SendSide<Memory = Mapped>> Tx for Sender<W, S> {
 
     #[inline]
     fn send(&mut self, message: &Words) -> Result<()> {
+        if W >= LARGE {
+            let message = &typed(message)[..1];
+            if self.waits {
+                return Ok(self.producer.push_slice(message)?);
+            }
+            return Ok(self
+                .waiting
+                .until(|| match self.producer.try_push_slice(message) {
+                    Ok(0) | Err(PushError::Full(())) => None,
+                    done => Some(done.map(drop)),
+                })?);
+        }
         let message = typed(message)[0];
         if self.waits {
             return Ok(self
@@ -212,6 +227,9 @@ impl<const W: usize, S: ReceiveSide<Memory = Mapped>> Receiver<W, S> {
 
     #[inline]
     fn pop(&mut self, message: &mut Words) -> Result<()> {
+        if W >= LARGE {
+            return self.pop_large(&mut typed_mut(message)[..1]);
+        }
         loop {
             let popped = if self.waits {
                 self.consumer.pop()
@@ -227,6 +245,26 @@ impl<const W: usize, S: ReceiveSide<Memory = Mapped>> Receiver<W, S> {
                     typed_mut(message)[0] = popped?;
                     return Ok(());
                 }
+            }
+        }
+    }
+}
+
+impl<const W: usize, S: ReceiveSide<Memory = Mapped>> Receiver<W, S> {
+    fn pop_large(&mut self, message: &mut [[u64; W]]) -> Result<()> {
+        loop {
+            let popped = if self.waits {
+                self.consumer.pop_into(message)
+            } else {
+                self.waiting
+                    .until(|| match self.consumer.try_pop_into(message) {
+                        Err(PopError::Empty | PopError::Pending(_)) => None,
+                        done => Some(done),
+                    })
+            };
+            match popped {
+                Err(PopError::Lagged(missed)) => self.missed += missed,
+                popped => return Ok(popped.map(drop)?),
             }
         }
     }

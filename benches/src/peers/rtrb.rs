@@ -49,6 +49,9 @@ impl<const W: usize> Transport for Over<W> {
     }
 }
 
+/// From so many words on a message is lent to the calls, not moved through them, as with our own.
+const LARGE: usize = 32;
+
 pub(super) struct Sender<const W: usize>(ManuallyDrop<Producer<[u64; W]>>, Waiting);
 
 pub(super) struct Receiver<const W: usize>(ManuallyDrop<Consumer<[u64; W]>>, Waiting);
@@ -56,6 +59,9 @@ pub(super) struct Receiver<const W: usize>(ManuallyDrop<Consumer<[u64; W]>>, Wai
 impl<const W: usize> Tx for Sender<W> {
     #[inline]
     fn send(&mut self, message: &Words) -> Result<()> {
+        if W >= LARGE {
+            return self.send_batch(&message[..W], W);
+        }
         let message = message.as_chunks().0[0];
         self.1.until(|| self.0.push(message).ok());
         Ok(())
@@ -75,6 +81,9 @@ impl<const W: usize> Tx for Sender<W> {
 impl<const W: usize> Rx for Receiver<W> {
     #[inline]
     fn receive(&mut self, message: &mut Words) -> Result<()> {
+        if W >= LARGE {
+            return self.receive_batch(&mut message[..W], W).map(drop);
+        }
         message.as_chunks_mut().0[0] = self.1.until(|| self.0.pop().ok());
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::plot::{Line, Plot};
-use super::{Report, size, time, title};
+use super::{Report, figure, size, time, title};
 use crate::measure::PERCENTILES;
 use crate::race::Row;
 use crate::subject::Side;
@@ -155,7 +155,7 @@ fn percentile_plots(page: &mut String, report: &Report) {
             let line = match lines.iter_mut().position(|line| line.name == row.subject) {
                 Some(index) => &mut lines[index],
                 None => {
-                    lines.push(line(row));
+                    lines.push(line(report, row));
                     let last = lines.len() - 1;
                     &mut lines[last]
                 }
@@ -172,9 +172,19 @@ fn percentile_plots(page: &mut String, report: &Report) {
     }
 }
 
-fn line(row: &Row) -> Line {
+fn line(report: &Report, row: &Row) -> Line {
+    // One subject has one colour on the whole page.
+    let rows = report.outcome.rows.iter();
+    let mut names: Vec<&str> = Vec::new();
+    for subject in rows.filter(|row| row.side != Side::Again) {
+        if !names.contains(&subject.subject.as_str()) {
+            names.push(&subject.subject);
+        }
+    }
+    let colour = names.iter().position(|name| *name == row.subject);
     Line {
         name: row.subject.clone(),
+        colour: colour.unwrap_or(0),
         dashed: row.side == Side::Limit,
         points: Vec::new(),
     }
@@ -205,7 +215,7 @@ fn throughput_plots(page: &mut String, report: &Report) {
             let place = sizes.binary_search(&row.heading.payload_bytes).unwrap_or(0);
             let index = lines.iter().position(|line| line.name == row.subject);
             let index = index.unwrap_or_else(|| {
-                lines.push(line(row));
+                lines.push(line(report, row));
                 lines.len() - 1
             });
             let bytes_each = row.heading.payload_bytes as f64;
@@ -266,9 +276,9 @@ fn table(page: &mut String, report: &Report, group: &[Row]) {
             "<tr class=\"{class}\"><td>{}</td><td class=\"number\">{}</td><td class=\"spread\">{} – {}</td>\
              <td>{ratio}</td><td class=\"spread\">{quartiles}</td><td class=\"spread number\">{}</td></tr>",
             row.subject,
-            time(spread.median),
-            time(spread.low),
-            time(spread.high),
+            figure(&row.metric, spread.median),
+            figure(&row.metric, spread.low),
+            figure(&row.metric, spread.high),
             spread.rounds
         );
     }

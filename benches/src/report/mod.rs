@@ -89,6 +89,19 @@ fn time(nanoseconds: f64) -> String {
     format!("{value:.digits$} {unit}")
 }
 
+/// A value of a metric as people read it.
+fn figure(metric: &str, value: f64) -> String {
+    if metric.starts_with("ns") {
+        time(value)
+    } else {
+        // A count, whose unit is in the title.
+        format!("{:.4}", value)
+            .trim_end_matches('0')
+            .trim_end_matches('.')
+            .to_owned()
+    }
+}
+
 /// Bytes as people read them.
 fn size(bytes: usize) -> String {
     match bytes {
@@ -130,6 +143,10 @@ mod tests {
         assert_eq!(time(71.26), "71.3 ns");
         assert_eq!(time(33_500.0), "33.5 µs");
         assert_eq!(time(12e6), "12.0 ms");
+        assert_eq!(figure("ns one way", 3.456), "3.46 ns");
+        assert_eq!(figure("system calls per message", 2.0), "2");
+        assert_eq!(figure("system calls per message", 0.0125), "0.0125");
+        assert_eq!(figure("system calls per message", 0.0), "0");
         assert_eq!(size(8), "8 B");
         assert_eq!(size(65536), "64 KiB");
         assert_eq!(size(1 << 20), "1 MiB");

@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 pub(super) struct Line {
     /// Whose.
     pub(super) name: String,
+    /// Which of the colours it has. Those beyond [`COLOURS`] are drawn dotted in the first ones again.
+    pub(super) colour: usize,
     /// Whether it is a limit, which is drawn dashed.
     pub(super) dashed: bool,
     /// Its points: the place on the x axis, counted from 0, and the value.
@@ -18,17 +20,17 @@ pub(super) struct Plot {
     pub(super) unit: String,
     /// The places on the x axis, in order.
     pub(super) places: Vec<String>,
-    /// The lines. The first ones get the strongest colours.
+    /// The lines.
     pub(super) lines: Vec<Line>,
     /// How a value is written.
     pub(super) label: fn(f64) -> String,
 }
 
 const WIDTH: f64 = 640.0;
-const HEIGHT: f64 = 360.0;
-const LEFT: f64 = 70.0;
+const HEIGHT: f64 = 380.0;
+const LEFT: f64 = 96.0;
 const RIGHT: f64 = 12.0;
-const TOP: f64 = 26.0;
+const TOP: f64 = 44.0;
 const BOTTOM: f64 = 30.0;
 
 /// Lines that can be told apart: the page has so many colours.
@@ -72,7 +74,7 @@ impl Plot {
         );
         let _ = write!(
             svg,
-            "<text class=\"unit\" x=\"4\" y=\"14\">{}</text>",
+            "<text class=\"unit\" x=\"4\" y=\"18\">{}</text>",
             self.unit
         );
         for decade in least as i32..=most as i32 {
@@ -96,8 +98,8 @@ impl Plot {
                 HEIGHT - 10.0
             );
         }
-        for (index, line) in self.lines.iter().enumerate() {
-            let class = class(index, line);
+        for line in &self.lines {
+            let class = class(line);
             let mut path = String::new();
             for (number, (place, value)) in line.points.iter().enumerate() {
                 let command = if number == 0 { 'M' } else { 'L' };
@@ -117,8 +119,8 @@ impl Plot {
             }
         }
         svg += "</svg><figcaption>";
-        for (index, line) in self.lines.iter().enumerate() {
-            let class = class(index, line);
+        for line in &self.lines {
+            let class = class(line);
             let _ = write!(
                 svg,
                 "<span><svg class=\"key\" viewBox=\"0 0 24 8\"><path class=\"{class}\" d=\"M1 4H23\"/></svg>{}</span>",
@@ -129,9 +131,13 @@ impl Plot {
     }
 }
 
-fn class(index: usize, line: &Line) -> String {
-    let dashed = if line.dashed { " dashed" } else { "" };
-    format!("line c{}{dashed}", index % COLOURS)
+fn class(line: &Line) -> String {
+    let stroke = match (line.dashed, line.colour < COLOURS) {
+        (true, _) => " dashed",
+        (false, true) => "",
+        (false, false) => " dotted",
+    };
+    format!("line c{}{stroke}", line.colour % COLOURS)
 }
 
 #[cfg(test)]
@@ -143,6 +149,7 @@ mod tests {
     fn larger_values_are_drawn_higher_and_inside() {
         let line = Line {
             name: "a".into(),
+            colour: 0,
             dashed: false,
             points: vec![(0, 1.0), (1, 1000.0)],
         };

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Report, time, title};
+use super::{Report, figure, time, title};
 
 /// The rows and ratios as text.
 pub(super) fn text(report: &Report) -> String {
@@ -47,9 +47,9 @@ pub(super) fn text(report: &Report) -> String {
                 text,
                 "  {:<18} {:>9}  [{} .. {}] {} rounds",
                 row.subject,
-                time(spread.median),
-                time(spread.low),
-                time(spread.high),
+                figure(&row.metric, spread.median),
+                figure(&row.metric, spread.low),
+                figure(&row.metric, spread.high),
                 spread.rounds
             );
             if let Some(ratio) = report.ratio(row) {

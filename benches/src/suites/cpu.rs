@@ -1,4 +1,4 @@
-//! What it takes of the CPUs: of both for each message of a stream, and of one for waiting.
+//! What it takes of the CPUs and of the kernel: of both for each message of a stream, and of one CPU for waiting.
 
 use super::{Context, exactly, heading};
 use crate::measure::Measure;
@@ -18,6 +18,13 @@ pub(super) fn races<'a>(context: &'a Context<'a>) -> Vec<Race<'a>> {
             entries: context.entries(Measure::Cpu, &case, 100_000),
         });
         if payload == 8 {
+            races.push(Race {
+                heading: heading("cpu", &case),
+                metrics: vec!["system calls per message".into()],
+                compared: 0,
+                times: 1.0,
+                entries: exactly(1000, context.entries(Measure::Calls, &case, 0)),
+            });
             races.push(Race {
                 heading: heading("cpu", &case),
                 metrics: vec!["ns of CPU time per idle second".into()],

@@ -1,13 +1,14 @@
 //! Unique ids: leased ones against a counter of one's own, strict ones against a bare counter that all share.
 //!
-//! Ids come from a file in the directory for temporary files, which is on a disk as a rule: every `msync` is part of the time.
+//! Durable ids come from a file in the directory for temporary files, which is on a disk as a rule: every `msync` is part of
+//! their time. The others live in memory alone.
 
 use std::hint::black_box;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use anyhow::{Result, ensure};
 use ipc_core::ids::Ids;
-use ipc_core::segment::Segment;
+use ipc_core::segment::{Place, Segment};
 
 use super::{Context, alone, contest};
 use crate::limits::{LINE, Lines};
@@ -20,9 +21,14 @@ pub(super) fn races<'a>(context: &'a Context<'a>) -> Vec<Race<'a>> {
     for processes in [1, 2, 4] {
         let of_cpus = |rank: usize| context.cpus[rank % context.cpus.len()];
         let places: Vec<usize> = (0..processes).map(of_cpus).collect();
-        let [ours, again] = [places.clone(), places.clone()];
+        let [ours, durable, again] = [places.clone(), places.clone(), places.clone()];
         let leased = vec![
-            alone("ids-leased", Side::Ours, move |times| leased(&ours, times)),
+            alone("ids-leased", Side::Ours, move |times| {
+                leased(&ours, times, Ids::create(Place::Memfd("bench".into()))?)
+            }),
+            alone("ids-durable", Side::Other, move |times| {
+                leased(&durable, times, create()?)
+            }),
             alone("local-counter", Side::Limit, move |times| {
                 local(&again, times)
             }),
@@ -42,7 +48,8 @@ pub(super) fn races<'a>(context: &'a Context<'a>) -> Vec<Race<'a>> {
 
 fn race(batch: usize, processes: usize, mut entries: Vec<Entry<'_>>) -> Race<'_> {
     for entry in &mut entries {
-        entry.least = 100_000;
+        // A lease is drawn a thousand times and more.
+        entry.least = if batch > 1 { 2_000_000 } else { 100_000 };
     }
     Race {
         heading: Heading {
@@ -74,10 +81,11 @@ fn with_syncs(mut values: Values, ids: &Ids, drawn: u64) -> Result<Values> {
     Ok(values)
 }
 
-fn leased(places: &[usize], times: u64) -> Result<Values> {
-    let ids = create()?;
+fn leased(places: &[usize], times: u64, ids: Ids) -> Result<Values> {
     let values = contest(places, times, || {
         let mut lease = ids.rejoin()?.lease()?;
+        // The first one extends the mark.
+        black_box(lease.next()?);
         Ok(move || {
             black_box(lease.next()?);
             Ok(())

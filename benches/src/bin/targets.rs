@@ -1,0 +1,276 @@
+//! What is to be reached, and whether it was: `targets run1.json run2.json …`, of runs of the comparison with peers.
+//!
+//! A target holds in a run if the median of its ratios does, with the interval of ours against itself in the same race as the
+//! tolerance. Where a run has rounds with the CPUs near each other, those are judged. A target that no run has measured is
+//! shown as such.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+/// One target: in this suite, with this payload, batch and so many processes, ours is so many times as fast as the other.
+struct Target {
+    suite: &'static str,
+    metric: &'static str,
+    payload: u64,
+    batch: u64,
+    processes: u64,
+    ours: &'static str,
+    peer: &'static str,
+    goal: Goal,
+}
+
+/// How many times as fast ours is to be.
+#[derive(Clone, Copy)]
+enum Goal {
+    /// At least so many times.
+    Least(f64),
+    /// It may take this many times as long.
+    Within(f64),
+    /// The other, which is dearer, may take this many times as long as ours.
+    NotAbove(f64),
+}
+
+use Goal::{Least, NotAbove, Within};
+
+impl Goal {
+    /// Whether a ratio reaches it, and the ratio as it is to be shown. `tolerance` is 1 if two equal ones are measured as equal.
+    fn judge(self, times_faster: f64, tolerance: f64) -> (f64, bool) {
+        match self {
+            Least(goal) => (times_faster, times_faster >= goal / tolerance),
+            Within(goal) => (1.0 / times_faster, 1.0 / times_faster <= goal * tolerance),
+            NotAbove(goal) => (times_faster, times_faster <= goal * tolerance),
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Least(goal) => format!("at least {goal} times as fast"),
+            Within(goal) | NotAbove(goal) => format!("at most {goal} times as long"),
+        }
+    }
+}
+
+fn one_way(payload: u64, ours: &'static str, peer: &'static str, goal: Goal) -> Target {
+    Target {
+        suite: "latency",
+        metric: "ns one way, p50",
+        ..stream(payload, 1, ours, peer, goal)
+    }
+}
+
+fn stream(payload: u64, batch: u64, ours: &'static str, peer: &'static str, goal: Goal) -> Target {
+    Target {
+        suite: "throughput",
+        metric: "ns per message",
+        payload,
+        batch,
+        processes: 2,
+        ours,
+        peer,
+        goal,
+    }
+}
+
+fn crowd(each: u64, peer: &'static str, goal: Goal) -> Target {
+    Target {
+        suite: "mpmc",
+        processes: 2 * each,
+        ..stream(8, 1, "mpmc", peer, goal)
+    }
+}
+
+fn targets() -> Vec<Target> {
+    let mut targets = vec![
+        one_way(8, "spsc", "hop", Within(1.1)),
+        one_way(24, "spsc", "hop", Within(1.15)),
+        one_way(56, "spsc", "hop", Within(1.15)),
+        one_way(64, "spsc", "hop", Within(1.4)),
+        one_way(8, "spsc", "shaq-spsc", Least(1.0)),
+        one_way(8, "spsc", "rtrb", Least(1.0)),
+        one_way(8, "spsc", "iceoryx2", Least(3.0)),
+        stream(8, 1, "spsc", "rtrb", Least(1.1)),
+        stream(8, 1, "spsc", "shaq-spsc", Least(5.0)),
+        stream(64, 1, "spsc", "rtrb", Least(1.7)),
+        stream(8, 64, "spsc", "shaq-spsc", Least(1.3)),
+        stream(64, 64, "spsc", "shaq-spsc", Least(1.3)),
+    ];
+    for (payload, share) in [
+        (64, 0.2),
+        (256, 0.5),
+        (1024, 0.9),
+        (4096, 0.9),
+        (65536, 0.9),
+        (1 << 20, 0.9),
+    ] {
+        targets.push(stream(payload, 1, "bytes", "handover", Least(share)));
+    }
+    for payload in [8, 64, 256, 1024, 4096, 65536, 1 << 20] {
+        targets.push(stream(payload, 1, "bytes", "pipe", Least(5.0)));
+    }
+    targets.push(crowd(1, "shaq-mpmc", Least(4.0)));
+    targets.push(crowd(1, "array-queue", Least(1.0)));
+    for each in [2, 4] {
+        targets.push(crowd(each, "shaq-mpmc", Least(3.0)));
+        targets.push(crowd(each, "array-queue", Least(1.0)));
+    }
+    targets.push(Target {
+        suite: "broadcast",
+        metric: "ns of the producer per message, lossy",
+        processes: 17,
+        ..stream(8, 1, "broadcast", "broadcast-to-one", Within(1.2))
+    });
+    targets.push(Target {
+        suite: "wake",
+        ..one_way(8, "spsc", "futex", Within(1.2))
+    });
+    for processes in [1, 2, 4] {
+        targets.push(Target {
+            suite: "ids",
+            metric: "ns per id",
+            processes,
+            ..stream(8, 1024, "ids-leased", "local-counter", Within(1.2))
+        });
+    }
+    for payload in [8, 64, 256] {
+        targets.push(Target {
+            metric: "ns per message, in place",
+            ..stream(payload, 1, "spsc", "spsc-copying", NotAbove(1.1))
+        });
+    }
+    targets
+}
+
+/// What lies in a list of a report and is about the same race.
+fn about<'a>(run: &'a Value, list: &str, target: &'a Target) -> impl Iterator<Item = &'a Value> {
+    let entries = run[list].as_array().map_or(&[][..], Vec::as_slice);
+    entries.iter().filter(|entry| {
+        entry["suite"] == target.suite
+            && entry["payload_bytes"] == target.payload
+            && entry["batch"] == target.batch
+            && entry["processes"] == target.processes
+            && entry["metric"] == target.metric
+    })
+}
+
+/// The ratio of a run in the nearer of its regimes, as shown, and whether it is reached.
+fn judged(run: &Value, target: &Target) -> Option<(f64, bool, &'static str)> {
+    ["near", "far"].into_iter().find_map(|regime| {
+        let ratios = || about(run, "ratios", target).filter(|ratio| ratio["regime"] == regime);
+        let found =
+            ratios().find(|ratio| ratio["ours"] == target.ours && ratio["peer"] == target.peer)?;
+        let again = ratios().find(|ratio| {
+            let peer = ratio["peer"].as_str().unwrap_or_default();
+            peer.ends_with("-again")
+        });
+        let side = |key: &str| again.and_then(|again| again[key].as_f64()).unwrap_or(1.0);
+        // How far two equal ones are measured apart, in either direction.
+        let tolerance = side("high").max(1.0 / side("low")).max(1.0);
+        let (ratio, reached) = target
+            .goal
+            .judge(found["times_faster"].as_f64()?, tolerance);
+        Some((ratio, reached, regime))
+    })
+}
+
+/// Nanoseconds per message of the crowd, for what compares two races.
+fn crowded(run: &Value, each: u64) -> Option<f64> {
+    let target = crowd(each, "", Least(1.0));
+    let mut rows = about(run, "rows", &target).filter(|row| row["subject"] == "mpmc");
+    rows.next()?["median"].as_f64()
+}
+
+fn main() -> Result<()> {
+    let files: Vec<String> = std::env::args().skip(1).collect();
+    ensure!(!files.is_empty(), "which runs? targets RUN.json …");
+    let read = |file: &String| -> Result<Value> {
+        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
+        serde_json::from_str(&text).with_context(|| format!("{file} is no report"))
+    };
+    let runs = files.iter().map(read).collect::<Result<Vec<_>>>()?;
+    println!("| suite | | ours, other | target | reached | verdict |");
+    println!("|---|---|---|---|---|---|");
+    for target in targets() {
+        let found: Vec<_> = runs.iter().filter_map(|run| judged(run, &target)).collect();
+        let mut place = format!("{} B", target.payload);
+        if target.batch > 1 {
+            place += &format!(", {} a call", target.batch);
+        }
+        if target.processes != 2 {
+            place += &format!(", {} processes", target.processes);
+        }
+        line(
+            &[
+                target.suite,
+                &place,
+                &format!("{}, {}", target.ours, target.peer),
+            ],
+            &target.goal.text(),
+            &found,
+        );
+    }
+    let collapse = runs.iter().filter_map(|run| {
+        let ratio = crowded(run, 8)? / crowded(run, 2)?;
+        Some((ratio, ratio <= 2.0, "near"))
+    });
+    line(
+        &["mpmc", "8 B", "8×8, 2×2"],
+        "at most 2 times as long",
+        &collapse.collect::<Vec<_>>(),
+    );
+    Ok(())
+}
+
+fn line(what: &[&str], target: &str, found: &[(f64, bool, &'static str)]) {
+    let reached: Vec<String> = found
+        .iter()
+        .map(|(ratio, _, regime)| {
+            let far = if *regime == "far" { " (far)" } else { "" };
+            format!("{ratio:.2}{far}")
+        })
+        .collect();
+    let held = found.iter().filter(|(_, reached, _)| *reached).count();
+    let verdict = match found.len() {
+        0 => "not measured".to_owned(),
+        all if held == all => format!("holds in {held} of {all}"),
+        all => format!("**holds in {held} of {all}**"),
+    };
+    println!(
+        "| {} | {target} | {} | {verdict} |",
+        what.join(" | "),
+        reached.join(", ")
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Would catch a verdict the wrong way round, and a tolerance that makes a target harder.
+    #[test]
+    fn verdicts_are_the_right_way_round() {
+        assert_eq!(Least(3.0).judge(3.1, 1.0), (3.1, true));
+        assert!(!Least(3.0).judge(2.9, 1.0).1 && Least(3.0).judge(2.9, 1.05).1);
+        assert!(Within(1.25).judge(0.8, 1.0).1 && !Within(1.2).judge(0.8, 1.0).1);
+        assert!(Within(1.2).judge(0.8, 1.05).1);
+        assert!(NotAbove(1.1).judge(1.0, 1.0).1 && !NotAbove(1.1).judge(1.2, 1.05).1);
+    }
+
+    // Would catch a ratio that is looked for by another name than it has, and a far one that is taken for a near one.
+    #[test]
+    fn the_ratio_of_the_near_regime_is_judged() {
+        let ratio = |peer: &str, regime: &str, times: f64| {
+            serde_json::json!({
+                "suite": "throughput", "metric": "ns per message", "payload_bytes": 8, "batch": 1, "processes": 2,
+                "ours": "spsc", "peer": peer, "regime": regime, "times_faster": times, "low": 0.9, "high": 1.05,
+            })
+        };
+        let target = stream(8, 1, "spsc", "rtrb", Least(1.1));
+        let far = serde_json::json!({ "ratios": [ratio("rtrb", "far", 0.5)] });
+        assert_eq!(judged(&far, &target), Some((0.5, false, "far")));
+        let both = serde_json::json!({ "ratios": [
+            ratio("rtrb", "far", 0.5), ratio("rtrb", "near", 1.0), ratio("spsc-again", "near", 1.0),
+        ]});
+        assert_eq!(judged(&both, &target), Some((1.0, true, "near")));
+        assert_eq!(judged(&serde_json::json!({}), &target), None);
+    }
+}
