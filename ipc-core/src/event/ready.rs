@@ -180,6 +180,7 @@ impl Helper {
     /// The helper of this process.
     fn get() -> io::Result<&'static Self> {
         static HELPER: AtomicPtr<Helper> = AtomicPtr::new(std::ptr::null_mut());
+        // ORDERING: Acquire pairs with the Release of the exchange below, in `get`: the helper is complete.
         let found = HELPER.load(Acquire);
         if let Some(helper) = Self::at(found).filter(|helper| helper.process.is_here()) {
             return Ok(helper);
@@ -191,6 +192,7 @@ impl Helper {
             armed: Mutex::default(),
         }));
         let new: *mut Self = new;
+        // ORDERING: AcqRel and Acquire pair with each other and with the Acquire above, in `get`.
         match HELPER.compare_exchange(found, new, AcqRel, Acquire) {
             Ok(_) => {
                 let helper = Self::at(new).expect("not null");
@@ -214,12 +216,14 @@ impl Helper {
 
     /// Makes the thread look at what is armed.
     fn look(&self) {
+        // ORDERING: the Release in AcqRel pairs with the Acquire in `run`: what was armed before is seen there.
         self.news.fetch_add(1, AcqRel);
         sys::futex::wake(&self.news, 1);
     }
 
     fn run(&self) {
         loop {
+            // ORDERING: Acquire pairs with the AcqRel in `look`.
             let news = self.news.load(Acquire);
             let (waiting, left) = self.fire_due();
             let words = waiting
