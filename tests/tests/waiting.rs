@@ -1,8 +1,8 @@
 //! Waiting: no wake-up is lost, the dead cost next to nothing, and idling costs next to nothing.
 
 use std::process::Command;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
@@ -70,7 +70,7 @@ struct Outcome {
 }
 
 /// One sleeper, one publisher, who publishes the next message when the last one has been taken, after random delays on
-/// both sides. Counts sleeps that lasted their whole slice though the message had long been there.
+/// both sides. Counts sleeps that a publisher had not seen when it was done: those would have lasted their whole slice.
 fn stress(
     messages: u64,
     until: Instant,
@@ -83,6 +83,8 @@ fn stress(
     let word = area.word32(EVENT).expect("fits");
     let published = area.word64(PUBLISHED).expect("fits");
     let taken = area.word64(TAKEN).expect("fits");
+    // The last message about which the publisher has done what it does.
+    let told = AtomicU64::new(0);
     let over = AtomicBool::new(false);
     let mut outcome = Outcome { sleeps: 0, lost: 0 };
     std::thread::scope(|scope| {
@@ -98,6 +100,7 @@ fn stress(
                 delays.delay(64);
                 published.store(message, Release);
                 notify(&event, &word);
+                told.store(message, Release);
             }
         });
         let mut delays = Delays(0xdead_beef_cafe_f00d);
@@ -111,15 +114,13 @@ fn stress(
                 if published.load(Acquire) >= message {
                     break;
                 }
-                let start = Instant::now();
                 event.sleep(prepared, SLICE);
                 outcome.sleeps += 1;
-                // The publisher goes on within microseconds of `taken`, unless it is not run for a whole slice.
-                let full = start.elapsed() >= SLICE - Duration::from_millis(1);
-                let unannounced = word.load(SeqCst) & 1 != 0;
-                if full && unannounced && published.load(Acquire) >= message {
-                    // Still to be announced, perhaps: the publisher may stand between the two.
-                    std::thread::sleep(Duration::from_millis(5));
+                if published.load(Acquire) >= message {
+                    // However long the publisher is not run between the two.
+                    while told.load(Acquire) < message {
+                        std::thread::yield_now();
+                    }
                     outcome.lost += u64::from(word.load(SeqCst) & 1 != 0);
                 }
             }
