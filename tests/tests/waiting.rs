@@ -3,17 +3,21 @@
 use std::process::Command;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, mpsc};
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use ipc_core::Mapped;
-use ipc_core::event::{Event, Readiness, SLICE, Wait, Waiters, wait_any, wait_until};
+use ipc_core::event::{Event, Readiness, SLICE, Slot, Wait, Waiters, wait_any, wait_until};
 use ipc_core::memory::{Area, Memory, Word32, Word64};
 use ipc_core::segment::{Object, ObjectSpec, Place, SegmentOptions};
 use ipc_ring::stream::AsyncConsumer;
 use ipc_ring::{PopError, PushError, Ring as _, spsc};
+use ipc_tests::child::Child;
 use ipc_tests::counted::Counted;
 use ipc_tests::peers::{Peer, directory, eventually};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Offsets of an event, and of what is published under it.
 const EVENT: usize = 0;
@@ -477,4 +481,80 @@ fn an_idle_waiter_takes_less_than_a_thousandth_of_a_cpu() {
     };
     // What else the machine does empties the caches, which makes each look dearer.
     assert!((0..3).any(|_| idle() < 0.001));
+}
+
+#[test]
+fn a_waker_may_do_anything() {
+    // Would catch a waker that is dropped under the lock of the thread that turns wake-ups into calls: it may be the last
+    // that holds a task, and with it a place with that thread. And one that panics, and takes the thread from all others.
+    struct Task(#[expect(dead_code, reason = "it is dropped")] Slot);
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {}
+    }
+    struct Bad(Arc<AtomicBool>);
+    impl Wake for Bad {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, SeqCst);
+            panic!("on purpose");
+        }
+    }
+    let object = new_object();
+    let event = Event::new(object.area(), EVENT, Waiters::Many).expect("there is room");
+    let armed = event.clone();
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        let new = || Slot::new().expect("a thread");
+        let slot = new();
+        slot.arm_waker(&armed, Waker::from(Arc::new(Task(new()))));
+        slot.arm_waker(&armed, Waker::from(Arc::new(Task(new()))));
+        drop(slot);
+        tell.send(())
+    });
+    let told = told.recv_timeout(Duration::from_secs(10));
+    assert_eq!(told, Ok(()), "it waits for itself");
+
+    let called = Arc::new(AtomicBool::new(false));
+    let slot = Slot::new().expect("a thread");
+    slot.arm_waker(&event, Waker::from(Arc::new(Bad(called.clone()))));
+    event.notify(u32::MAX);
+    eventually("the call", || called.load(SeqCst));
+    assert!(becomes_readable(
+        &event,
+        &Readiness::new().expect("a descriptor")
+    ));
+}
+
+/// Whether a descriptor that is armed becomes readable, if only for no cause.
+fn becomes_readable(event: &Event<Mapped>, ready: &Readiness) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    ready.arm(event);
+    let long = Timespec {
+        tv_sec: 10,
+        tv_nsec: 0,
+    };
+    poll(&mut [PollFd::new(ready, PollFlags::IN)], Some(&long)) == Ok(1)
+}
+
+#[test]
+fn a_thread_that_could_not_be_had_is_asked_for_again() {
+    // Would catch a descriptor that never tells anything, because there was no thread to be had for one made before it.
+    let object = new_object();
+    let event = Event::new(object.area(), EVENT, Waiters::Many).expect("there is room");
+    Child::run(|| {
+        // Root has as many as it likes.
+        if rustix::process::getuid().is_root() {
+            nix::unistd::setuid(nix::unistd::Uid::from_raw(65534)).expect("root may");
+        }
+        let (_, most) = getrlimit(Resource::RLIMIT_NPROC).expect("a limit");
+        setrlimit(Resource::RLIMIT_NPROC, 0, most).expect("lowering it is allowed");
+        let refused = Readiness::new().is_err();
+        setrlimit(Resource::RLIMIT_NPROC, most, most).expect("as it was");
+        if refused {
+            let ready = Readiness::new().expect("a thread");
+            assert!(becomes_readable(&event, &ready), "it stays silent");
+        } else {
+            println!("skipped: this process has as many threads as it likes");
+        }
+    })
+    .join();
 }

@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -125,15 +126,19 @@ impl Slot {
             target,
             until: Instant::now() + PATIENCE,
         };
-        self.helper.armed().insert(self.key, armed);
+        let replaced = self.helper.armed().insert(self.key, armed);
         self.helper.look();
+        // Without the lock, as in `fire_due`: it may be the last that holds a task, and with it other slots.
+        drop(replaced);
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         if self.helper.process.is_here() {
-            self.helper.armed().remove(&self.key);
+            let removed = self.helper.armed().remove(&self.key);
+            // Without the lock, as in `fire_due`.
+            drop(removed);
         }
     }
 }
@@ -174,6 +179,8 @@ struct Helper {
     /// Changes when there is something new to wait for.
     news: AtomicU32,
     armed: Mutex<BTreeMap<u64, Armed>>,
+    /// Whether the thread runs.
+    runs: Mutex<bool>,
 }
 
 impl Helper {
@@ -183,26 +190,33 @@ impl Helper {
         // ORDERING: Acquire pairs with the Release of the exchange below, in `get`: the helper is complete.
         let found = HELPER.load(Acquire);
         if let Some(helper) = Self::at(found).filter(|helper| helper.process.is_here()) {
-            return Ok(helper);
+            return helper.start();
         }
         // None yet, or that of a parent process, whose thread we do not have.
         let new: &'static mut Self = Box::leak(Box::new(Self {
             process: Process::current(),
             news: AtomicU32::new(0),
             armed: Mutex::default(),
+            runs: Mutex::default(),
         }));
         let new: *mut Self = new;
         // ORDERING: AcqRel and Acquire pair with each other and with the Acquire above, in `get`.
         match HELPER.compare_exchange(found, new, AcqRel, Acquire) {
-            Ok(_) => {
-                let helper = Self::at(new).expect("not null");
-                let thread = std::thread::Builder::new().name("ipc-ready".into());
-                thread.spawn(|| helper.run())?;
-                Ok(helper)
-            }
+            Ok(_) => Self::at(new).expect("not null").start(),
             // Another thread was first; ours is lost, once.
-            Err(winner) => Ok(Self::at(winner).expect("not null")),
+            Err(winner) => Self::at(winner).expect("not null").start(),
         }
+    }
+
+    /// Starts the thread unless it runs: the system may have had none left for whoever came first.
+    fn start(&'static self) -> io::Result<&'static Self> {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*runs {
+            let thread = std::thread::Builder::new().name("ipc-ready".into());
+            thread.spawn(|| self.run())?;
+            *runs = true;
+        }
+        Ok(self)
     }
 
     fn at(pointer: *mut Self) -> Option<&'static Self> {
@@ -253,8 +267,10 @@ impl Helper {
             .collect();
         let until = armed.values().map(|armed| armed.until).min();
         drop(armed);
-        // Without the lock: a waker may do anything.
-        fired.into_iter().for_each(|armed| armed.target.fire());
+        // Without the lock: a waker may do anything. One that panics must not take the thread from all others.
+        for armed in fired {
+            let _ = catch_unwind(AssertUnwindSafe(|| armed.target.fire()));
+        }
         let left = until.map_or(SLICE * 100, |until| until.saturating_duration_since(now));
         (waiting, left)
     }
