@@ -121,6 +121,10 @@ impl<M: Memory> Mark<M> {
     /// Moves the mark on from where it stands, `from`. Only its one writer does.
     #[inline]
     pub(super) fn set(&self, from: u64, note: Note) {
+        if note.position == from {
+            // It stands there. A second note of one position would, until it is whole, be found in the place of the first.
+            return;
+        }
         let spare = usize::from(self.notes[0][0].load(Relaxed) == from);
         let [at, number, before] = &self.notes[spare];
         // ORDERING: pairs with the fence in `get`.
@@ -130,5 +134,46 @@ impl<M: Memory> Mark<M> {
         before.store(note.before, Relaxed);
         // ORDERING: Release pairs with the Acquire in `position`: the note, and all that the mark stands behind, comes first.
         self.position.store(note.position, Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ipc_core::Mapped;
+    use ipc_core::segment::{ObjectSpec, Place, SegmentOptions};
+
+    use super::*;
+
+    #[test]
+    fn a_mark_that_stays_is_not_touched() {
+        // Catches a note that gets the present position before its number: whoever is killed in between leaves a mark whose
+        // position is found with the number of another one.
+        let spec = ObjectSpec {
+            kind: *b"test\0\0\0\0",
+            version: 1,
+            len: SIZE,
+            schema: String::new(),
+            parameters: [0; 2],
+        };
+        let options = SegmentOptions::new().object("mark", spec);
+        let segment = options.create(Place::Memfd("mark".into())).unwrap();
+        let object = segment.object("mark").unwrap();
+        let mark: Mark<Mapped> = Mark::new(object.area(), 0).unwrap();
+        let note = |number: u64| Note {
+            position: 16 * number,
+            number,
+            before: 0,
+        };
+        for number in 1..6 {
+            mark.set(note(number - 1).position, note(number));
+            let words = || {
+                mark.notes
+                    .each_ref()
+                    .map(|note| note.each_ref().map(|word| word.load(Relaxed)))
+            };
+            let before = words();
+            mark.set(note(number).position, note(number));
+            assert_eq!((mark.get(), words()), (Some(note(number)), before));
+        }
     }
 }
