@@ -9,6 +9,8 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::fence;
 
 use ipc_core::ReadOnly;
 use ipc_core::memory::{Area, OutOfArea};
@@ -32,21 +34,23 @@ pub struct Observer {
 /// Makes a ring of what the directory says.
 type Look = fn(&Area<ReadOnly>, &Entry) -> Result<Arc<dyn Peek + Send + Sync>, OutOfArea>;
 
-/// The kinds that can be looked at.
-const KINDS: [([u8; 8], Look); 7] = [
-    (broadcast::KIND.tag, |area, entry| {
+/// The kinds that can be looked at, and the version of each.
+const KINDS: [([u8; 8], u32, Look); 7] = [
+    (broadcast::KIND.tag, broadcast::VERSION, |area, entry| {
         Ok(Arc::new(broadcast::Shared::of(area, entry)?))
     }),
-    (broadcast_bytes::KIND.tag, |area, entry| {
-        Ok(Arc::new(broadcast_bytes::Shared::of(area, entry)?))
-    }),
-    (bytes::CHANNEL.tag, lanes_of),
-    (bytes::KIND.tag, lanes_of),
-    (lanes::KIND.tag, lanes_of),
-    (mpmc::KIND.tag, |area, entry| {
+    (
+        broadcast_bytes::KIND.tag,
+        broadcast_bytes::VERSION,
+        |area, entry| Ok(Arc::new(broadcast_bytes::Shared::of(area, entry)?)),
+    ),
+    (bytes::CHANNEL.tag, bytes::VERSION, lanes_of),
+    (bytes::KIND.tag, bytes::VERSION, lanes_of),
+    (lanes::KIND.tag, lanes::VERSION, lanes_of),
+    (mpmc::KIND.tag, mpmc::VERSION, |area, entry| {
         Ok(Arc::new(mpmc::Shared::of(area, entry)?))
     }),
-    (spsc::KIND.tag, |area, entry| {
+    (spsc::KIND.tag, spsc::VERSION, |area, entry| {
         Ok(Arc::new(spsc::Shared::of(area, entry)?))
     }),
 ];
@@ -72,13 +76,14 @@ impl Observer {
     ///
     /// # Errors
     ///
-    /// If there is none, or it is of another kind.
+    /// If there is none, or it is of another kind, or of another version of it.
     pub fn in_segment(segment: &SegmentView, name: &str) -> Result<Self, SegmentError> {
         let object = segment.object(name)?;
         let tag = object.entry().kind;
-        let Some((_, look)) = KINDS.iter().find(|(known, _)| *known == tag) else {
+        let Some((_, version, look)) = KINDS.iter().find(|(known, ..)| *known == tag) else {
             return Err(SegmentError::Object(format!("{name:?} is no ring")));
         };
+        object.expect(tag, *version, &object.entry().schema)?;
         let ring = look(object.area(), object.entry()).map_err(|_| misfit(object.entry()))?;
         Ok(Self { object, ring })
     }
@@ -168,17 +173,29 @@ pub struct Follower {
 }
 
 impl Follower {
+    /// How many lanes there are; 1 where messages have one order.
+    pub fn lanes(&self) -> usize {
+        self.spots.len()
+    }
+
+    /// Where in a lane the next message is looked for; `None` if there is no such lane.
+    pub fn position(&self, lane: usize) -> Option<u64> {
+        self.spots.get(lane).map(|spot| spot.position)
+    }
+
     /// Copies the next message, which replaces what is in `message`. Tells the lane that it was in; 0 where there is one.
     /// Never waits, and takes nothing: to wait, look again after a while, as nobody knows of us.
     ///
     /// # Errors
     ///
-    /// [`PopError::Lagged`] with the number of messages that went by unseen, skipped ones among them; of records, one more or
-    /// less where they are just being taken. [`PopError::Empty`] if there is nothing new, [`PopError::Closed`] if there
+    /// [`PopError::Lagged`] with the number of messages that went by unseen, skipped ones among them; of records, roughly, where
+    /// they were just being moved, or somebody was killed at it. [`PopError::Empty`] if there is nothing new, [`PopError::Closed`] if there
     /// will not be, and [`PopError::Corrupt`].
     pub fn try_next(&mut self, message: &mut Vec<u8>) -> Result<usize, PopError> {
         // Before the look, so that what was published before is seen.
         let closed = self.ring.is_closed();
+        // ORDERING: pairs with the Release of whoever closed the ring.
+        fence(Acquire);
         for _ in 0..self.spots.len() {
             let lane = self.lane;
             self.lane = (lane + 1) % self.spots.len();
@@ -190,9 +207,13 @@ impl Follower {
                 }
                 Err(NoPeek::NotYet) => {}
                 Err(NoPeek::Gone(next)) => {
-                    let missed = next.number.wrapping_sub(spot.number);
+                    if next.position.wrapping_sub(spot.position) as i64 <= 0 {
+                        return Err(PopError::Corrupt);
+                    }
+                    // Counts of records may contradict each other: at least one went by.
+                    let missed = next.number.wrapping_sub(spot.number) as i64;
                     *spot = next;
-                    return Err(PopError::Lagged(missed));
+                    return Err(PopError::Lagged(missed.max(1) as u64));
                 }
                 Err(NoPeek::Corrupt) => return Err(PopError::Corrupt),
             }

@@ -102,7 +102,7 @@ pub trait Peek: Whole {
 }
 
 /// Where a message is, and how many came before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spot {
     /// Its position.
     pub position: u64,

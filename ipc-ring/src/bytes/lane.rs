@@ -47,6 +47,9 @@ const ALIGN: usize = 128;
 /// How long a side that has caught up with the other in a stream leaves its lines alone.
 pub(super) const BACK_OFF: Duration = Duration::from_micros(3);
 
+/// How often an observer looks at a position and a count that move under its eyes.
+const TRIES: u32 = 16;
+
 /// The lanes in their area of shared memory, whatever that is.
 #[derive(Clone, Debug)]
 pub struct Shared<M> {
@@ -244,7 +247,8 @@ impl<M: Memory> Peek for Shared<M> {
         }
         // ORDERING: pairs with the fence in `Lane::show`.
         lane.space.memory().fence(Acquire);
-        if lane.seen.load(Relaxed).wrapping_sub(start) as i64 > 0 {
+        // ORDERING: Acquire pairs with the Release in `show`: where we go on is no older.
+        if lane.seen.load(Acquire).wrapping_sub(start) as i64 > 0 {
             return Err(NoPeek::Gone(self.oldest(index)));
         }
         record.map_err(|_| NoPeek::Corrupt).map(|record| Spot {
@@ -283,19 +287,27 @@ impl<M: Memory> Lane<M> {
 
     /// Tells observers which records the producer may write over from now on.
     pub(super) fn show(&self, head: u64) {
-        self.seen.store(head, Relaxed);
+        // ORDERING: Release pairs with the Acquire in `peek`: who sees it sees a head that is no older.
+        self.seen.store(head, Release);
         // ORDERING: Release pairs with the Acquire fence in `peek`: who copies a byte of a later record sees the head that
         // let it be written.
         self.space.memory().fence(Release);
     }
 
-    /// A position, and how many records came before it: one more or less, where a side is just moving them.
+    /// A position, and how many records came before it: as the side counts that moves them, so those of a batch that it is
+    /// just moving may be among them, and those that its predecessors were killed at.
     fn spot(&self, words: fn(&Self) -> (&Word64<M>, &Word64<M>)) -> Spot {
         let (position, number) = words(self);
-        Spot {
-            position: position.load(Acquire),
-            number: number.load(Relaxed),
+        let mut spot = Spot::default();
+        for _ in 0..TRIES {
+            spot.position = position.load(Acquire);
+            // ORDERING: Acquire keeps the second look behind it.
+            spot.number = number.load(Acquire);
+            if position.load(Relaxed) == spot.position {
+                break;
+            }
         }
+        spot
     }
 
     /// Records, as the two sides count them. Where the counts contradict the positions, the positions are right.

@@ -137,7 +137,8 @@ impl<M: Memory> Shared<M> {
 
     /// Tells observers which messages the producer may write over from now on.
     fn show(&self, head: u64) {
-        self.seen.store(head, Relaxed);
+        // ORDERING: Release pairs with the Acquire in `peek`: who sees it sees a head that is no older.
+        self.seen.store(head, Release);
         // ORDERING: Release pairs with the Acquire fence in `peek`: who copies a byte of a later message sees the head that
         // let it be written.
         self.slots.memory().fence(Release);
@@ -208,7 +209,8 @@ impl<M: Memory> Peek for Shared<M> {
         self.slots.read(position, into);
         // ORDERING: pairs with the fence in `show`.
         self.slots.memory().fence(Acquire);
-        if self.seen.load(Relaxed).wrapping_sub(position) as i64 > 0 {
+        // ORDERING: Acquire pairs with the Release in `show`: where we go on is no older.
+        if self.seen.load(Acquire).wrapping_sub(position) as i64 > 0 {
             return Err(NoPeek::Gone(self.oldest(lane)));
         }
         Ok(Spot::of(position.wrapping_add(1)))

@@ -1,8 +1,11 @@
 //! Following a ring without taking part in it.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use ipc_ring::{Follower, Observer, PopError};
+use ipc_core::segment::{SegmentError, SegmentOptions};
+use ipc_ring::{Follower, Observer, PopError, Ring, bytes, spsc};
 use ipc_tests::adapters::{KINDS, message};
 use ipc_tests::child::Child;
 
@@ -114,5 +117,47 @@ fn a_follower_beside_a_stream_sees_no_torn_message() {
             _ => 0,
         };
         assert!(all.abs_diff(MESSAGES) <= slack, "{}: {all}", kind.name);
+    }
+}
+
+#[test]
+fn a_count_that_is_off_is_not_taken_for_a_huge_one() {
+    // Catches a follower that is told of 2^64 missed records, where the counts of a ring's two ends do not fit each other:
+    // a producer that is killed between its count and its position leaves a batch in the one and not in the other.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x");
+    let ring = bytes::Ring::options()
+        .capacity(64)
+        .create(path.as_path())
+        .unwrap();
+    // The count of what was pushed, as docs/layout.md draws it.
+    let at = ring.object().entry().offset + 264;
+    let file = File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&100_u64.to_ne_bytes(), at).unwrap();
+    let mut follower = Observer::open(path.as_path()).unwrap().follow();
+    let (mut producer, mut consumer) = (ring.producer().unwrap(), ring.consumer().unwrap());
+    let mut record = Vec::new();
+    for _ in 0..20 {
+        producer.push(b"8 bytes.").unwrap();
+        consumer.pop(&mut record).unwrap();
+    }
+    match follower.try_next(&mut record) {
+        Err(PopError::Lagged(missed)) => assert!((1..=20).contains(&missed), "{missed}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn another_version_is_not_looked_at() {
+    // Catches an observer that reads the words of a ring that is laid out in another way.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x");
+    let mut spec = spsc::Ring::<u64>::spec(8).unwrap();
+    spec.version += 1;
+    let options = SegmentOptions::new().object("ring", spec);
+    options.create(path.as_path()).unwrap();
+    match Observer::open(path.as_path()) {
+        Err(SegmentError::OtherVersion { .. }) => {}
+        other => panic!("{other:?}"),
     }
 }
