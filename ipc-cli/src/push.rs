@@ -102,6 +102,29 @@ impl Push for Journal {
     fn close(&self) {}
 }
 
+/// Refuses what this program cannot push into: another kind, or another version of one.
+pub(crate) fn check(kind: [u8; 8], version: u32) -> Result<()> {
+    const KNOWN: [([u8; 8], u32); 8] = [
+        (broadcast::KIND.tag, broadcast::VERSION),
+        (broadcast_bytes::KIND.tag, broadcast_bytes::VERSION),
+        (bytes::KIND.tag, bytes::VERSION),
+        (channel::KIND.tag, channel::VERSION),
+        (journal::KIND.tag, journal::VERSION),
+        (lanes::KIND.tag, lanes::VERSION),
+        (mpmc::KIND.tag, mpmc::VERSION),
+        (spsc::KIND.tag, spsc::VERSION),
+    ];
+    let tag = crate::show::tag(kind);
+    match KNOWN.iter().find(|(known, _)| *known == kind) {
+        Some((_, known)) => ensure!(
+            *known == version,
+            "it is of version {version} of the kind {tag:?}, and this program knows version {known}"
+        ),
+        None => bail!("nothing can be replayed into the kind {tag:?}"),
+    }
+    Ok(())
+}
+
 impl Pusher {
     /// Takes the producer's end of the ring in `object`.
     pub(crate) fn new(object: &Object) -> Result<Self> {

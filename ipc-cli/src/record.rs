@@ -22,6 +22,8 @@ use crate::tail::choose;
 ///
 /// It only looks, as `ipc tail` does: it takes no place and no message, and nobody waits for it. Where it was overtaken, it
 /// says how many messages the recording lacks. Ends when the ring is closed, or by Ctrl-C; what was recorded by then is whole.
+/// Of an mpmc ring, a place whose producer died in mid-push, or did not push what it had reserved, may be recorded like a
+/// message, as it is shown by `ipc tail`.
 #[derive(Debug, Args)]
 pub(crate) struct Record {
     /// The segment: a name in the default directory, or a path, which has a slash

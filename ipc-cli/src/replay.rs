@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::ended::Ended;
 use crate::look::Name;
-use crate::push::{Pushed, Pusher};
+use crate::push::{self, Pushed, Pusher};
 use crate::recording::{Head, Reader};
 use crate::show;
 use crate::signals::Signals;
@@ -73,6 +73,9 @@ impl Replay {
         let signals = Signals::catch()?;
         let (mut reader, head) = self.input()?;
         let name = &self.name;
+        // Before anything is made.
+        push::check(head.kind, head.version)
+            .with_context(|| format!("cannot replay {:?}", self.file))?;
         let object = self.object(&head)?;
         let mut pusher =
             Pusher::new(&object).with_context(|| format!("cannot replay into {name:?}"))?;

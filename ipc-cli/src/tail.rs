@@ -21,9 +21,8 @@ use crate::signals::Signals;
 /// Follow a ring, a journal or a register: print what goes through it, as it goes.
 ///
 /// It only looks: it takes no place and no message, and nobody waits for it. So it may be overtaken; it says how many it
-/// missed. What was taken before it could be copied is still shown where it is certain to be whole, or all but certain: in
-/// an spsc ring or a ring of bytes, a producer that pushes more than half the ring at once may spoil it; in an mpmc ring,
-/// the place of a producer that died in mid-push is shown like a message.
+/// missed. What was taken before it could be copied is still shown where it is certain to be whole; but in an mpmc ring, a
+/// place whose producer died in mid-push, or did not push what it had reserved, is shown like a message.
 ///
 /// Ends when the ring is closed, by Ctrl-C, or, with exit code 3, when the segment is removed.
 #[derive(Debug, Args)]

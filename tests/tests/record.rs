@@ -272,4 +272,20 @@ fn recordings_end_well_and_others_are_refused() {
     assert_eq!(done.code, Some(1));
     assert!(done.err.contains("it is no recording"), "{}", done.err);
     assert!(!room.path().join("z").exists());
+
+    // One made by a program of another time, or by hand.
+    let head = String::from_utf8_lossy(&bytes).replace("\"version\":2", "\"version\":1");
+    fs::write(
+        &file,
+        head.lines().next().expect("a line").to_owned() + "\n",
+    )
+    .expect("room");
+    let done = replay(&room, &[name, "z"]);
+    assert_eq!(done.code, Some(1));
+    assert!(
+        done.err.contains("it is of version 1 of the kind \"spsc\""),
+        "{}",
+        done.err
+    );
+    assert!(!room.path().join("z").exists());
 }

@@ -1,5 +1,6 @@
 //! `ipc tail`: what goes through each kind of ring, seen by one who takes no part.
 
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use ipc_core::segment::Segment;
 use ipc_core::sync::{Attach, Latest};
 use ipc_ring::journal::Journal;
 use ipc_ring::{Ring, broadcast, broadcast_bytes, bytes, lanes, mpmc, spsc};
-use ipc_tests::room::{Done, Room, Running, run};
+use ipc_tests::room::{Done, Room, Running, eventually, run};
 use ipc_tests::shape::shape;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -269,4 +270,80 @@ fn its_ends_have_their_exit_codes() {
     follower.signal(Signal::INT);
     let done = follower.end();
     assert_eq!((done.code, &*done.err), (None, ""));
+}
+
+// Would catch an observer that shows a record over which the next one is being written: its place was free, the observer had
+// not come to it yet, and what says so is published only with the next record.
+#[test]
+fn what_is_being_written_over_is_not_shown() {
+    let room = Room::new();
+    let ring = bytes::Ring::options()
+        .capacity(4096)
+        .create(room.path().join("x").as_path())
+        .expect("a ring");
+    let (mut producer, mut consumer) = (
+        ring.producer().expect("a producer"),
+        ring.consumer().expect("a consumer"),
+    );
+    let mut follower = Running::start(&mut ipc(&room, &["tail", "x"]));
+    let mut out = BufReader::new(follower.child().stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    producer.push(b"").expect("room");
+    out.read_line(&mut line).expect("a line");
+    assert_eq!(line, "0  0 bytes\n");
+    // It has come to position 8, and looks no further.
+    follower.signal(Signal::STOP);
+    let stat = format!("/proc/{}/stat", follower.pid());
+    eventually("it is stopped", || {
+        std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "))
+    });
+    let mut record = Vec::new();
+    assert_eq!(consumer.pop(&mut record), Ok(0));
+    // Half the ring, the last byte of it included; then one more, which begins anew at the start of the arena.
+    for len in [96, 960, 960] {
+        producer.push(&vec![b'a'; len]).expect("room");
+        assert_eq!(consumer.pop(&mut record), Ok(len));
+    }
+    let mut next = producer.reserve(2048).expect("room");
+    // What it writes over is a payload, and not its header.
+    next.write_at(16, &[b'b'; 2032]);
+    follower.signal(Signal::CONT);
+    let all = std::thread::spawn(move || {
+        let mut all = String::new();
+        out.read_to_string(&mut all).map(|_| all)
+    });
+    // So long that it looks; it sleeps 20 ms at most.
+    std::thread::sleep(Duration::from_millis(200));
+    next.commit().expect("it is ours");
+    producer.close();
+    let done = follower.end();
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    let all = all.join().expect("no panic").expect("text");
+    assert!(all.starts_with("2048  2048 bytes\n"), "{all}");
+    assert!(done.err.contains("missed 3"), "{}", done.err);
+}
+
+// Would catch a push that came too late, and is shown as a message that never was.
+#[test]
+fn nothing_is_shown_that_was_refused_by_a_closed_ring() {
+    let room = Room::new();
+    let ring = mpmc::Ring::<Tick>::options()
+        .capacity(8)
+        .create(room.path().join("x").as_path())
+        .expect("a ring");
+    let mut producer = ring.producer().expect("a producer");
+    producer.push(tick(1)).expect("room");
+    ring.close();
+    for seq in 2..6 {
+        let refused = producer.push(tick(seq));
+        assert!(refused.is_err(), "it is closed");
+    }
+    let done = run(&mut ipc(&room, &["tail", "x"]));
+    let out = String::from_utf8(done.out).expect("text");
+    assert_eq!(
+        (done.code, &*out),
+        (Some(0), "0  seq=1 price=0.5\n"),
+        "{}",
+        done.err
+    );
 }

@@ -5,9 +5,12 @@
 //! - `mpmc`, `broadcast`, `latest`: the word of the slot was looked at before and after the copy.
 //! - `broadcast_bytes`: a reader that may miss records only loads, so it is one of those.
 //! - `journal`: the checksum of the record.
-//! - `spsc` and the rings of bytes have no word in the slot. What nobody has taken cannot be overwritten, and is certain.
-//!   What was taken just before is shown as long as it lies in the newer half of the ring, where a producer writes only
-//!   if it pushes more than half of the ring at once.
+//! - `spsc` and the rings of bytes: the producer shows which messages it may write over. What was taken is shown as long as
+//!   it is not one of these.
+//!
+//! In `mpmc`, a place that was given back is one whose message was taken, or one that never held any: a producer died there,
+//! or did not push what it had reserved. Nobody can tell them apart. It is shown, unless the ring is closed, where every
+//! push that comes too late gives a place back.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
@@ -22,6 +25,7 @@ use ipc_ring::journal::JournalError;
 use ipc_ring::journal::protocol::Log;
 use ipc_ring::mpmc::geometry::{Geometry, Phase, State};
 use ipc_ring::side::Refusal;
+use ipc_ring::{Observer, PopError};
 
 use super::rings::journal_log;
 use super::values::Decoder;
@@ -35,7 +39,7 @@ pub(crate) enum Next {
         /// Of a ring with several lanes.
         lane: Option<usize>,
     },
-    /// So many were overwritten before they could be copied; of a ring of bytes, bytes.
+    /// So many were overwritten before they could be copied; of a journal, bytes.
     Missed(u64),
     /// Nothing for now.
     Nothing,
@@ -59,10 +63,9 @@ pub(crate) struct Follower {
 }
 
 enum Kind {
-    Spsc(Spsc),
+    Followed(Followed),
     Mpmc(Slotted),
     Broadcast(Slotted),
-    Lanes(Lanes),
     Records(Box<Watcher<ReadOnly>>),
     Journal {
         log: Box<Log<ReadOnly>>,
@@ -86,13 +89,12 @@ impl Follower {
             bail!("version {version} of the kind {tag:?} is not known to this program");
         }
         let kind = match &*tag {
-            "spsc" => Kind::Spsc(Spsc::new(&object, start).with_context(misfit)?),
+            "spsc" | "bytes" | "lanes" | "channel" => {
+                Kind::Followed(Followed::new(&object, start)?)
+            }
             "mpmc" => Kind::Mpmc(Slotted::mpmc(&object, start).with_context(misfit)?),
             "bcast" => Kind::Broadcast(Slotted::broadcast(&object, start).with_context(misfit)?),
             "bcastbyt" => Kind::Records(watcher(&object, start).with_context(misfit)?),
-            "bytes" | "lanes" | "channel" => {
-                Kind::Lanes(Lanes::new(&object, start).with_context(misfit)?)
-            }
             "journal" => {
                 let log = Box::new(journal_log(&object).with_context(misfit)?);
                 let at = match start {
@@ -138,10 +140,9 @@ impl Follower {
     /// The next message, copied to `into`. Never waits.
     pub(crate) fn next(&mut self, into: &mut Vec<u8>) -> Result<Next> {
         match &mut self.kind {
-            Kind::Spsc(ring) => ring.next(into),
+            Kind::Followed(ring) => ring.next(into),
             Kind::Mpmc(ring) => ring.next_mpmc(into),
             Kind::Broadcast(ring) => ring.next_broadcast(into),
-            Kind::Lanes(lanes) => lanes.next(into),
             Kind::Records(watcher) => next_record(watcher, into),
             Kind::Journal { log, at } => match log.read(*at, into) {
                 Ok(Some(range)) => {
@@ -187,90 +188,62 @@ fn corrupt<T>() -> Result<T> {
     bail!("its words contradict each other: the ring is damaged, or somebody writes rubbish to it")
 }
 
-struct Spsc {
-    tail: Word64<ReadOnly>,
-    head: Word64<ReadOnly>,
-    closed: Word32<ReadOnly>,
-    slots: Slots<ReadOnly>,
-    at: u64,
+/// Rings that the library follows.
+struct Followed {
+    follower: ipc_ring::Follower,
+    /// Where it is in each lane.
+    at: Vec<u64>,
+    /// How often it was overtaken since there was a message, or none.
+    misses: u32,
 }
 
-impl Spsc {
+/// So often nobody is overtaken but by somebody who writes rubbish.
+const MOST_MISSES: u32 = 1 << 20;
+
+impl Followed {
     fn new(object: &ObjectView, start: Start) -> Result<Self> {
-        let area = object.area();
-        let [capacity, stride] = object.entry().parameters;
-        let (tail, head) = (area.word64(0)?, area.word64(128)?);
-        let at = match start {
-            Start::Oldest => head.load(Acquire),
-            Start::Now => tail.load(Acquire),
+        let ring = Observer::in_segment(object.segment(), &object.entry().name)?;
+        let follower = match start {
+            Start::Oldest => ring.follow_from_oldest(),
+            Start::Now => ring.follow(),
         };
-        Ok(Self {
-            closed: area.word32(260)?,
-            slots: area.slots(640, stride as usize, capacity as usize)?,
-            tail,
-            head,
-            at,
-        })
+        let mut followed = Self {
+            at: Vec::new(),
+            misses: 0,
+            follower,
+        };
+        followed.catch_up();
+        Ok(followed)
+    }
+
+    fn catch_up(&mut self) {
+        let lanes = 0..self.follower.lanes();
+        self.at = lanes
+            .filter_map(|lane| self.follower.position(lane))
+            .collect();
     }
 
     fn next(&mut self, into: &mut Vec<u8>) -> Result<Next> {
-        // ORDERING: Acquire pairs with the Release in the producer's `close`: what was pushed before is seen below.
-        let closed = self.closed.load(Acquire) != 0;
-        let capacity = self.slots.count() as u64;
-        // ORDERING: Acquire pairs with the Release of the producer: the message is seen with the position.
-        let tail = self.tail.load(Acquire);
-        match tail.wrapping_sub(self.at) {
-            0 if closed => return Ok(Next::Closed),
-            0 => return Ok(Next::Nothing),
-            ahead if ahead > capacity => return self.skip(),
-            _ => {}
-        }
-        into.resize(self.slots.width(), 0);
-        self.slots.read(self.at, into);
-        // What the copy may have met is looked for behind it.
-        self.slots.memory().fence(Acquire);
-        if is_whole(
-            self.at,
-            self.head.load(Relaxed),
-            self.tail.load(Relaxed),
-            capacity,
-        ) {
-            self.at = self.at.wrapping_add(1);
-            return Ok(Next::Record {
-                position: self.at.wrapping_sub(1),
-                lane: None,
-            });
-        }
-        self.skip()
-    }
-
-    /// Goes on where nothing is overwritten for now.
-    fn skip(&mut self) -> Result<Next> {
-        let capacity = self.slots.count() as u64;
-        for _ in 0..RETRIES {
-            // The head first: it never passes a tail that is loaded later. Both may run on meanwhile; then once more.
-            let head = self.head.load(Acquire);
-            let ahead = self.tail.load(Acquire).wrapping_sub(head);
-            if ahead <= capacity {
-                let next = match ahead < capacity / 2 {
-                    true => head.wrapping_add(ahead).wrapping_sub(capacity / 2),
-                    false => head,
-                };
-                let next = later(next, self.at.wrapping_add(1));
-                let missed = next.wrapping_sub(self.at);
-                self.at = next;
-                return match missed <= u64::MAX / 2 && !is_behind(head.wrapping_add(ahead), next) {
-                    true => Ok(Next::Missed(missed)),
-                    false => corrupt(),
-                };
+        let misses = std::mem::take(&mut self.misses);
+        match self.follower.try_next(into) {
+            Ok(lane) => {
+                let next = self.follower.position(lane).unwrap_or_default();
+                Ok(Next::Record {
+                    position: std::mem::replace(&mut self.at[lane], next),
+                    lane: (self.at.len() > 1).then_some(lane),
+                })
             }
+            Err(PopError::Lagged(missed)) if misses < MOST_MISSES => {
+                self.misses = misses + 1;
+                self.catch_up();
+                Ok(Next::Missed(missed))
+            }
+            Err(PopError::Lagged(_) | PopError::Corrupt) => corrupt(),
+            Err(PopError::Closed) => Ok(Next::Closed),
+            Err(_) => Ok(Next::Nothing),
         }
-        corrupt()
     }
 }
-
-/// How often positions are loaded again that do not fit each other.
-const RETRIES: u32 = 16;
 
 fn later(a: u64, b: u64) -> u64 {
     if is_behind(a, b) { b } else { a }
@@ -278,11 +251,6 @@ fn later(a: u64, b: u64) -> u64 {
 
 fn is_behind(a: u64, b: u64) -> bool {
     (b.wrapping_sub(a) as i64) > 0
-}
-
-/// Whether what lies at `at` had not been overwritten when the positions were loaded; see the head of this file.
-fn is_whole(at: u64, head: u64, tail: u64, capacity: u64) -> bool {
-    !is_behind(at, head) || tail.wrapping_sub(at) <= capacity / 2
 }
 
 /// Rings whose slots say which message they hold: `mpmc` and `broadcast`.
@@ -366,16 +334,19 @@ impl Slotted {
     }
 
     fn skip(&mut self) -> Result<Next> {
-        let capacity = self.payload.count() as u64;
+        let half = self.payload.count() as u64 / 2;
+        let next = self.tail.load(Acquire).wrapping_sub(half);
+        let next = later(next, self.at.wrapping_add(1));
+        self.miss(next.wrapping_sub(self.at))
+    }
+
+    fn miss(&mut self, missed: u64) -> Result<Next> {
         self.skips += 1;
         // Whoever is as fast as the producers meets a message within a lap or two.
-        if self.skips > 4 * capacity + 1024 {
+        if self.skips > 4 * self.payload.count() as u64 + 1024 {
             return corrupt();
         }
-        let next = self.tail.load(Acquire).wrapping_sub(capacity / 2);
-        let next = later(next, self.at.wrapping_add(1));
-        let missed = next.wrapping_sub(self.at);
-        self.at = next;
+        self.at = self.at.wrapping_add(missed);
         Ok(Next::Missed(missed))
     }
 
@@ -394,6 +365,11 @@ impl Slotted {
                 ahead if ahead > 0 => self.skip(),
                 _ => Ok(self.not_yet(closed && state.phase() == Phase::Free)),
             };
+        }
+        // ORDERING: Relaxed; whoever gave the place back because the ring was closed had seen that before it stored the
+        // word above.
+        if state.phase() == Phase::Free && self.closed.load(Relaxed) != 0 {
+            return self.miss(1);
         }
         self.copy(into);
         let again = State(self.words.load(self.at, Relaxed));
@@ -454,125 +430,5 @@ fn next_record(watcher: &mut Watcher<ReadOnly>, into: &mut Vec<u8>) -> Result<Ne
         Err(Refusal::Closed) => Ok(Next::Closed),
         Err(Refusal::Corrupt) => corrupt(),
         Err(_) => Ok(Next::Nothing),
-    }
-}
-
-/// Rings of records in bytes.
-struct Lanes {
-    lanes: Vec<Lane>,
-    closed: Word32<ReadOnly>,
-    turn: usize,
-}
-
-struct Lane {
-    tail: Word64<ReadOnly>,
-    head: Word64<ReadOnly>,
-    /// Bytes of the arena.
-    arena: Slots<ReadOnly>,
-    at: u64,
-}
-
-impl Lanes {
-    fn new(object: &ObjectView, start: Start) -> Result<Self> {
-        let area = object.area();
-        let [capacity, lanes] = object.entry().parameters.map(|number| number as usize);
-        let size = capacity
-            .checked_add(512)
-            .and_then(|size| size.checked_next_multiple_of(128))
-            .context("its capacity is too large")?;
-        let lane = |index: usize| {
-            let at = index.checked_mul(size).and_then(|at| at.checked_add(256));
-            let lane = area.part(at.context("it has too many lanes")?, size)?;
-            let (tail, head) = (lane.word64(0)?, lane.word64(128)?);
-            anyhow::Ok(Lane {
-                at: match start {
-                    Start::Oldest => head.load(Acquire),
-                    Start::Now => tail.load(Acquire),
-                },
-                tail,
-                head,
-                arena: lane.slots(512, 1, capacity)?,
-            })
-        };
-        Ok(Self {
-            lanes: (0..lanes).map(lane).collect::<Result<_>>()?,
-            closed: area.word32(4)?,
-            turn: 0,
-        })
-    }
-
-    fn next(&mut self, into: &mut Vec<u8>) -> Result<Next> {
-        let closed = self.closed.load(Acquire) != 0;
-        let count = self.lanes.len();
-        for _ in 0..count {
-            let index = self.turn % count;
-            match self.lanes[index].next(into)? {
-                Next::Record { position, .. } => {
-                    let lane = (count > 1).then_some(index);
-                    return Ok(Next::Record { position, lane });
-                }
-                Next::Missed(missed) => return Ok(Next::Missed(missed)),
-                _ => self.turn = (index + 1) % count,
-            }
-        }
-        Ok(if closed { Next::Closed } else { Next::Nothing })
-    }
-}
-
-impl Lane {
-    fn next(&mut self, into: &mut Vec<u8>) -> Result<Next> {
-        let capacity = self.arena.count() as u64;
-        // ORDERING: Acquire pairs with the Release of the producer: the record is seen with the position.
-        let tail = self.tail.load(Acquire);
-        let published = tail.wrapping_sub(self.at);
-        match published {
-            0 => return Ok(Next::Nothing),
-            _ if published > capacity || !self.at.is_multiple_of(8) => {
-                return self.skip(tail, capacity);
-            }
-            _ => {}
-        }
-        let mut header = [0; 8];
-        self.arena.read_run(self.at, &mut header);
-        let [len, skip] = [0, 4].map(|at| {
-            let mut word = [0; 4];
-            word.copy_from_slice(&header[at..at + 4]);
-            u64::from(u32::from_ne_bytes(word))
-        });
-        let payload = self.at.wrapping_add(8 + skip);
-        let extent = 8 + skip + len.next_multiple_of(8);
-        let before_seam = capacity - (payload & (capacity - 1));
-        let sound = skip.is_multiple_of(8) && extent <= published && len <= before_seam;
-        if sound {
-            into.resize(len as usize, 0);
-            self.arena.read_run(payload, into);
-        }
-        // What the copies may have met is looked for behind them.
-        self.arena.memory().fence(Acquire);
-        let (head, newer) = (self.head.load(Relaxed), self.tail.load(Relaxed));
-        if !is_whole(self.at, head, newer, capacity) {
-            return self.skip(newer, capacity);
-        }
-        if !sound {
-            return corrupt();
-        }
-        let position = self.at;
-        self.at = self.at.wrapping_add(extent);
-        Ok(Next::Record {
-            position,
-            lane: None,
-        })
-    }
-
-    /// Goes on at the head, where a record begins.
-    fn skip(&mut self, tail: u64, capacity: u64) -> Result<Next> {
-        let head = self.head.load(Acquire);
-        if tail.wrapping_sub(head) > capacity && !is_behind(tail, head) || !is_behind(self.at, head)
-        {
-            return corrupt();
-        }
-        let missed = head.wrapping_sub(self.at);
-        self.at = head;
-        Ok(Next::Missed(missed))
     }
 }
