@@ -203,6 +203,7 @@ impl<S: SendRecords<Memory = Mapped>> Producer<S> {
     /// Room for a record of `len` bytes, which may be more than it will need: that there is none says nothing of the ring, and
     /// is not counted.
     #[inline]
+    #[cfg(feature = "channel")]
     pub(crate) fn try_guess(&mut self, len: usize) -> Option<Reservation<'_, S>> {
         let place = self.handle.side().ok()?.try_reserve(len).ok()?;
         Some(Reservation {
