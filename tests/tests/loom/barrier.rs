@@ -129,7 +129,7 @@ fn a_death_breaks_the_round() {
 /// Waits until a round is complete. Nobody breaks more than one.
 fn complete(memory: &LoomMemory, me: u64, seat: usize) {
     let seats = seats(memory);
-    let mut wait = || seats.wait(id(me), seat, Wait::Block, None, |_| {});
+    let wait = || seats.wait(id(me), seat, Wait::Block, None, |_| {});
     if let Err(error) = wait() {
         assert_eq!(error, BarrierError::Broken);
         wait().unwrap();

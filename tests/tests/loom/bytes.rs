@@ -233,10 +233,13 @@ fn every_ordering_of_byte_rings_is_needed() {
         &[CLAIMS],
         &[
             ("positions 3: Acquire", onlooker),
-            ("show: fence", peeking),
+            ("show: Release", peeking),
+            ("show 2: fence", peeking),
             ("spot: Acquire", peeking),
+            ("spot 2: Acquire", peeking),
             ("peek: Acquire", peeking),
             ("peek 2: fence", peeking),
+            ("peek 3: Acquire", peeking),
         ],
     );
 }
