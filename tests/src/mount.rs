@@ -9,6 +9,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -118,7 +119,15 @@ impl Mount {
 
     /// Mounts it anew.
     pub fn remount(&self) {
-        nix::mount::umount(self.path()).unwrap();
+        // A child that another test has forked just now may hold a descriptor of ours for a moment.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while let Err(error) = nix::mount::umount(self.path()) {
+            assert!(
+                error == nix::errno::Errno::EBUSY && Instant::now() < deadline,
+                "{error}"
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
         assert!(self.attach(), "the disk does not mount again");
     }
 

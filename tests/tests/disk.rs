@@ -42,6 +42,13 @@ impl Ledger {
     fn word(&self, worker: usize, word: usize) -> Word64<Mapped> {
         self.0.area().word64((worker * WORDS + word) * 8).unwrap()
     }
+
+    /// The last record of each worker in each journal that is known to be durable.
+    fn durable(&self) -> [[u64; WORKERS]; 2] {
+        [0, 1].map(|journal| {
+            std::array::from_fn(|worker| self.word(worker, 2 + 2 * journal).load(Acquire))
+        })
+    }
 }
 
 fn record(worker: usize, number: u64) -> Vec<u8> {
@@ -105,8 +112,8 @@ struct Seen {
 }
 
 impl Seen {
-    /// Opens what a cut has left, reads on, and compares it with what was promised.
-    fn verify(&mut self, root: &Path, ledger: &Ledger) {
+    /// Opens what a cut has left, reads on, and compares it with what was promised before it.
+    fn verify(&mut self, root: &Path, ledger: &Ledger, promised: [[u64; WORKERS]; 2]) {
         let given = (0..WORKERS).map(|worker| ledger.word(worker, 0).load(Acquire));
         let given = given.max().unwrap();
         let next = Ids::open(root.join("ids")).unwrap().next().unwrap();
@@ -137,7 +144,7 @@ impl Seen {
         for (journal, last) in self.last.iter().enumerate() {
             for (worker, last) in last.iter().enumerate() {
                 let attempted = ledger.word(worker, 1 + 2 * journal).load(Acquire);
-                let durable = ledger.word(worker, 2 + 2 * journal).load(Acquire);
+                let durable = promised[journal][worker];
                 assert!(
                     *last >= durable,
                     "journal {journal}: record {durable} of {worker} was synced, and {last} is the last one there"
@@ -156,7 +163,7 @@ fn cut_in_mid_traffic(mount: &Mount) {
     drop(Journal::create(root.join("plain"), 1 << 20).unwrap());
     drop(RotatingJournal::open_or_create(root.join("rotating"), 4096).unwrap());
     let (ledger, mut seen, mut random) = (Ledger::new(), Seen::default(), Random::seeded());
-    let (mut forgotten, mut syncs) = (0, 0);
+    let (mut forgotten, mut syncs, mut late) = (0, 0, 0);
     for _ in 0..cuts {
         let start = |worker| {
             Child::run(|| {
@@ -167,18 +174,20 @@ fn cut_in_mid_traffic(mount: &Mount) {
         std::thread::sleep(Duration::from_micros(random.below(60_000)));
         // What nobody syncs must be lost now and then, or the cut is none.
         fs::write(root.join("unsynced"), b"gone").unwrap();
+        // A power cut ends the machine at once; the ioctl takes its time, and an msync that comes meanwhile can return success
+        // for a block whose extent the file system no longer notes as written. That is nobody's promise any more.
+        let promised = ledger.durable();
         mount.cut_the_power();
         workers.into_iter().for_each(Child::kill);
+        late += u64::from(promised != ledger.durable());
         mount.remount();
         forgotten += usize::from(fs::read(root.join("unsynced")).unwrap_or_default() != b"gone");
         let _ = fs::remove_file(root.join("unsynced"));
-        let durable =
-            |worker| ledger.word(worker, 2).load(Acquire) + ledger.word(worker, 4).load(Acquire);
-        syncs = (0..WORKERS).map(durable).sum();
-        seen.verify(root, &ledger);
+        syncs = promised.as_flattened().iter().sum::<u64>();
+        seen.verify(root, &ledger, promised);
     }
     println!(
-        "{cuts} power cuts, {syncs} records known to be durable, {} read, {} attempted and lost, {} bytes in rotation",
+        "{cuts} power cuts, {late} of them while somebody was told of a sync, {syncs} records known to be durable, {} read, {} attempted and lost, {} bytes in rotation",
         seen.records, seen.lost, seen.positions[1]
     );
     assert!(forgotten > 0, "the power was not cut");
