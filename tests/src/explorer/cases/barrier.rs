@@ -54,6 +54,17 @@ enum Stage {
     Done,
 }
 
+impl Local {
+    /// Whether he has had what he came for, and stands up.
+    fn is_done(&self) -> bool {
+        match (self.role, self.stage) {
+            (Role::Meet(left), _) => left == 0,
+            (Role::Try, Stage::Seated(_, last)) => last == Some(true),
+            _ => false,
+        }
+    }
+}
+
 /// What the judge remembers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ghost {
@@ -126,13 +137,7 @@ impl Case for BarrierCase {
                 });
                 seat.map_or(Stage::Outside, |seat| Stage::Seated(seat, None))
             }
-            Stage::Seated(seat, last)
-                if role == Role::Meet(0) || role == Role::Try && last == Some(true) =>
-            {
-                seats.stand(me, seat);
-                Stage::Done
-            }
-            Stage::Seated(seat, _) => {
+            Stage::Seated(seat, _) if local.is_done() => {
                 let deadline = match role {
                     Role::Meet(_) => None,
                     Role::Hurry(_) => Some(Duration::ZERO),
@@ -192,7 +197,14 @@ impl Case for BarrierCase {
                     ghost.arrived[step.process] = word >> 39 << 32 | word >> 14 & 0xff;
                 } else if new != 0 || old == 0 {
                     return Err(format!("the seat of {old} became that of {new}"));
-                } else if old != me {
+                } else if old == me {
+                    if step
+                        .actor
+                        .is_none_or(|actor| !step.from.local(actor).is_done())
+                    {
+                        return Err(format!("{old} was taken off its seat"));
+                    }
+                } else {
                     if !step.from.is_dead(old as usize - 1) {
                         return Err(format!("the seat of {old}, who lives, was freed"));
                     }

@@ -466,6 +466,10 @@ pub(super) fn entries() -> Vec<Entry> {
             case(2, 2, &[Produce, Lossless]),
         ),
         Entry::quick(
+            "broadcast/two slots, four messages, a lossless reader joins",
+            tries(0, case(2, 4, &[Produce, Lossless])),
+        ),
+        Entry::quick(
             "broadcast/a slow reader is let go",
             patience(tries(0, case(1, 2, &[Produce, Lossless]))),
         ),
