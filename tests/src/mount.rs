@@ -52,16 +52,18 @@ impl Mount {
 
     /// An ext4 of 64 MiB in a sparse file on a tmpfs of 24 MiB.
     pub fn ext4_on_a_full_disk() -> Option<Mount> {
-        Mount::ext4(24 << 20, "^has_journal")
+        // Blocks of a page, so that none shares a page of the file beneath with another.
+        Mount::ext4(24 << 20, &["-b", "4096", "-O", "^has_journal"])
     }
 
-    /// An ext4 with a journal, in a file in memory.
+    /// An ext4 with a journal, in a file in memory. A page is four blocks, any of which a power cut can lose.
     pub fn ext4_with_a_journal() -> Option<Mount> {
-        Mount::ext4(80 << 20, "has_journal")
+        Mount::ext4(80 << 20, &["-b", "1024", "-O", "has_journal"])
     }
 
-    fn ext4(below: usize, features: &str) -> Option<Mount> {
-        Mount::image(below, 64 << 20, "mkfs.ext4", &["-q", "-F", "-O", features])
+    fn ext4(below: usize, arguments: &[&str]) -> Option<Mount> {
+        let arguments = [&["-q", "-F"], arguments].concat();
+        Mount::image(below, 64 << 20, "mkfs.ext4", &arguments)
     }
 
     /// An XFS of the smallest size that it takes, in a file in memory.
@@ -119,16 +121,21 @@ impl Mount {
 
     /// Mounts it anew.
     pub fn remount(&self) {
-        // A child that another test has forked just now may hold a descriptor of ours for a moment.
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while let Err(error) = nix::mount::umount(self.path()) {
-            assert!(
-                error == nix::errno::Errno::EBUSY && Instant::now() < deadline,
-                "{error}"
-            );
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        self.detach().expect("the disk is not in use");
         assert!(self.attach(), "the disk does not mount again");
+    }
+
+    /// Unmounts it. A child that another test has forked just now may hold a descriptor of ours for a moment.
+    fn detach(&self) -> nix::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            match nix::mount::umount(self.path()) {
+                Err(nix::errno::Errno::EBUSY) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                done => return done,
+            }
+        }
     }
 
     /// Where it is mounted.
@@ -159,8 +166,10 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        if let Err(error) = nix::mount::umount(self.dir.path()) {
-            eprintln!("{} stays mounted: {error}", self.dir.path().display());
+        if let Err(error) = self.detach() {
+            eprintln!("{} is still in use: {error}", self.path().display());
+            // It goes when whoever uses it does, and the loop device with it.
+            let _ = nix::mount::umount2(self.path(), nix::mount::MntFlags::MNT_DETACH);
         }
     }
 }

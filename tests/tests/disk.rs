@@ -49,6 +49,15 @@ impl Ledger {
             std::array::from_fn(|worker| self.word(worker, 2 + 2 * journal).load(Acquire))
         })
     }
+
+    /// Takes back what was told after `promised` was noted.
+    fn forget_all_but(&self, promised: [[u64; WORKERS]; 2]) {
+        for (journal, promised) in promised.iter().enumerate() {
+            for (worker, promised) in promised.iter().enumerate() {
+                self.word(worker, 2 + 2 * journal).store(*promised, Release);
+            }
+        }
+    }
 }
 
 fn record(worker: usize, number: u64) -> Vec<u8> {
@@ -175,11 +184,13 @@ fn cut_in_mid_traffic(mount: &Mount) {
         // What nobody syncs must be lost now and then, or the cut is none.
         fs::write(root.join("unsynced"), b"gone").unwrap();
         // A power cut ends the machine at once; the ioctl takes its time, and an msync that comes meanwhile can return success
-        // for a block whose extent the file system no longer notes as written. That is nobody's promise any more.
+        // for a block whose extent the file system no longer notes as written. That is nobody's promise any more, neither
+        // after this cut nor after the next one.
         let promised = ledger.durable();
         mount.cut_the_power();
         workers.into_iter().for_each(Child::kill);
         late += u64::from(promised != ledger.durable());
+        ledger.forget_all_but(promised);
         mount.remount();
         forgotten += usize::from(fs::read(root.join("unsynced")).unwrap_or_default() != b"gone");
         let _ = fs::remove_file(root.join("unsynced"));
@@ -244,12 +255,14 @@ fn f21_a_disk_that_fails_fails_for_all_until_it_is_mounted_anew() {
         return;
     };
     let root = mount.path();
-    let journal = Journal::create(root.join("journal"), 1 << 22).unwrap();
+    let journal = Journal::create(root.join("journal"), 1 << 23).unwrap();
     let ids = Ids::create(root.join("ids")).unwrap();
     let kept = journal.append(b"kept").unwrap();
     journal.sync(kept.end).unwrap();
     mount.fill_the_disk();
-    let lost = journal.append(&vec![7; 1 << 20]).unwrap();
+    // The loop device calls a request done of which it could write the first pages alone. So this is more than one request
+    // takes: the second one begins where the disk has no page.
+    let lost = journal.append(&vec![7; 3 << 20]).unwrap();
     let error = journal.sync(lost.end).unwrap_err();
     assert!(matches!(error, JournalError::Failed(Some(_))), "{error}");
     let error = ids.next().unwrap_err();
