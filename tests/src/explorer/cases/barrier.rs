@@ -54,6 +54,17 @@ enum Stage {
     Done,
 }
 
+impl Local {
+    /// Whether he has had what he came for, and stands up.
+    fn is_done(&self) -> bool {
+        match (self.role, self.stage) {
+            (Role::Meet(left), _) => left == 0,
+            (Role::Try, Stage::Seated(_, last)) => last == Some(true),
+            _ => false,
+        }
+    }
+}
+
 /// What the judge remembers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ghost {
@@ -126,9 +137,7 @@ impl Case for BarrierCase {
                 });
                 seat.map_or(Stage::Outside, |seat| Stage::Seated(seat, None))
             }
-            Stage::Seated(seat, last)
-                if role == Role::Meet(0) || role == Role::Try && last == Some(true) =>
-            {
+            Stage::Seated(seat, _) if local.is_done() => {
                 seats.stand(me, seat);
                 Stage::Done
             }
@@ -192,7 +201,12 @@ impl Case for BarrierCase {
                     ghost.arrived[step.process] = word >> 39 << 32 | word >> 14 & 0xff;
                 } else if new != 0 || old == 0 {
                     return Err(format!("the seat of {old} became that of {new}"));
-                } else if old != me {
+                } else if old == me {
+                    let actor = step.actor;
+                    if !actor.is_some_and(|actor| step.from.local(actor).is_done()) {
+                        return Err(format!("{old} was taken off its seat"));
+                    }
+                } else {
                     if !step.from.is_dead(old as usize - 1) {
                         return Err(format!("the seat of {old}, who lives, was freed"));
                     }

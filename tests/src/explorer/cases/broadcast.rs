@@ -465,6 +465,10 @@ pub(super) fn entries() -> Vec<Entry> {
             "broadcast/two slots, lossless, asleep",
             case(2, 2, &[Produce, Lossless]),
         ),
+        Entry::long(
+            "broadcast/two slots, four messages, a lossless reader joins",
+            tries(0, case(2, 4, &[Produce, Lossless])),
+        ),
         Entry::quick(
             "broadcast/a slow reader is let go",
             patience(tries(0, case(1, 2, &[Produce, Lossless]))),
