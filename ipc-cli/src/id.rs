@@ -29,6 +29,9 @@ enum Command {
     Init {
         /// The file, which must not exist
         path: PathBuf,
+        /// Print what `show` prints of it as one JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Say what is known of a file of ids
     Show {
@@ -67,11 +70,17 @@ enum Command {
         /// The Unix socket; the file's name and `.sock` if not given
         #[arg(long)]
         socket: Option<PathBuf>,
+        /// Print where it listens as one JSON object, once it does
+        #[arg(long)]
+        json: bool,
     },
     /// Use a copy or a restored backup in the place of the original, which must not be used any more
     Adopt {
         /// The copy
         path: PathBuf,
+        /// Print what `show` prints of it as one JSON object
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -79,18 +88,29 @@ impl Id {
     /// Runs the command.
     pub(crate) fn run(&self) -> Result<()> {
         match &self.command {
-            Command::Init { path } => drop(
-                Ids::create(path.as_path()).with_context(|| format!("cannot create {path:?}"))?,
-            ),
-            Command::Show { path, json } => crate::print(&show(path, *json)?)?,
-            Command::Get { path, count, json } => get(path, *count, *json)?,
-            Command::Lease { path, count, json } => lease(path, *count, *json)?,
-            Command::Serve { path, socket } => serve(path, socket.as_deref())?,
-            Command::Adopt { path } => {
-                drop(Ids::adopt(path.as_path()).with_context(|| format!("cannot adopt {path:?}"))?)
+            Command::Init { path, json } => {
+                let ids = Ids::create(path.as_path());
+                let ids = ids.with_context(|| format!("cannot create {path:?}"))?;
+                tell_if(*json, &ids, path)
+            }
+            Command::Show { path, json } => crate::print(&show(&open(path)?, path, *json)),
+            Command::Get { path, count, json } => get(path, *count, *json),
+            Command::Lease { path, count, json } => lease(path, *count, *json),
+            Command::Serve { path, socket, json } => serve(path, socket.as_deref(), *json),
+            Command::Adopt { path, json } => {
+                let ids = Ids::adopt(path.as_path());
+                let ids = ids.with_context(|| format!("cannot adopt {path:?}"))?;
+                tell_if(*json, &ids, path)
             }
         }
-        Ok(())
+    }
+}
+
+/// Nothing but the exit code for a person: that the file is there says it all.
+fn tell_if(json: bool, ids: &Ids, path: &Path) -> Result<()> {
+    match json {
+        true => crate::print(&show(ids, path, true)),
+        false => Ok(()),
     }
 }
 
@@ -98,14 +118,13 @@ fn open(path: &Path) -> Result<Ids> {
     Ids::open(path).with_context(|| format!("cannot open {path:?}"))
 }
 
-fn show(path: &Path, json: bool) -> Result<String> {
-    let ids = open(path)?;
+fn show(ids: &Ids, path: &Path, json: bool) -> String {
     let known = ids.statistics();
     let last = known.drawn % EPOCH;
     if json {
         let object = serde_json::json!({
             "schema_version": 1,
-            "path": path,
+            "path": path.to_string_lossy(),
             "epoch": known.drawn / EPOCH,
             "last": known.drawn,
             "durable_up_to": known.limit,
@@ -115,7 +134,7 @@ fn show(path: &Path, json: bool) -> Result<String> {
             "changed_unix_ns": known.changed,
             "failed": known.failed,
         });
-        return Ok(format!("{object}\n"));
+        return format!("{object}\n");
     }
     let changed = match known.changed {
         0 => "never".to_owned(),
@@ -124,7 +143,7 @@ fn show(path: &Path, json: bool) -> Result<String> {
                 .to_string()
         }
     };
-    Ok(format!(
+    format!(
         "last id drawn   {}\nids in epoch    {last} (epoch {})\ndurable up to   {}\nleased, unused  {}\nlost by deaths  {}\nlast change     {changed}\n{}",
         known.drawn,
         known.drawn / EPOCH,
@@ -136,7 +155,7 @@ fn show(path: &Path, json: bool) -> Result<String> {
         } else {
             ""
         },
-    ))
+    )
 }
 
 /// An id on a line.
@@ -186,18 +205,31 @@ impl Drop for Socket {
     }
 }
 
-fn serve(path: &Path, socket: Option<&Path>) -> Result<()> {
+fn serve(path: &Path, socket: Option<&Path>, json: bool) -> Result<()> {
     let ids = Arc::new(open(path)?);
-    let beside = || format!("{}.sock", path.display()).into();
+    let beside = || {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".sock");
+        name.into()
+    };
     let socket = socket.map_or_else(beside, Path::to_path_buf);
     let signals = Signals::catch()?;
     let listener = listen(&socket)?;
     let _removed = Socket(socket.clone());
-    crate::say(format_args!(
-        "ipc: ids of {} on {}",
-        path.display(),
-        socket.display()
-    ));
+    if json {
+        let object = serde_json::json!({
+            "schema_version": 1,
+            "path": path.to_string_lossy(),
+            "socket": socket.to_string_lossy(),
+        });
+        crate::print(&format!("{object}\n"))?;
+    } else {
+        crate::say(format_args!(
+            "ipc: ids of {} on {}",
+            path.display(),
+            socket.display()
+        ));
+    }
     loop {
         signals.check()?;
         let mut ready = [PollFd::new(&listener, PollFlags::IN)];

@@ -103,6 +103,7 @@ impl Ls {
         let rows = files(&directory)?.into_iter().map(row);
         let rows = rows.collect::<Result<Vec<Row>>>()?;
         crate::print(&if self.json {
+            let directory = directory.to_string_lossy();
             let object = json!({ "schema_version": 1, "directory": directory, "segments": rows });
             serde_json::to_string(&object)? + "\n"
         } else {

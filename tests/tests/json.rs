@@ -1,7 +1,9 @@
 //! What the commands give to programs: the JSON of each, how it ends, and what it does when nobody reads.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
@@ -10,6 +12,7 @@ use ipc_ring::{Ring, spsc};
 use ipc_tests::room::{Room, Running, run};
 use ipc_tests::shape::shape;
 use ipc_tests::terminal::Terminal;
+use rustix::process::Signal;
 use serde_json::Value;
 
 fn ipc(room: &Room, arguments: &[&str]) -> Command {
@@ -57,11 +60,38 @@ fn the_shapes_are_kept() {
 
     let file = room.path().join("ids");
     let file = file.to_str().expect("text");
-    assert_eq!(run(&mut ipc(&room, &["id", "init", file])).code, Some(0));
+    let made = out(&["id", "init", file, "--json"]);
+    assert_eq!(
+        (&made["path"], &made["last"]),
+        (&file.into(), &0.into()),
+        "{made}"
+    );
     insta::assert_json_snapshot!("id", shape(&out(&["id", "get", file, "--json"])));
     assert_eq!(out(&["id", "get", file, "--json"])["id"], 2);
     assert_eq!(out(&["id", "lease", file, "--json"])["id"], 3);
-    insta::assert_json_snapshot!("id-show", shape(&out(&["id", "show", file, "--json"])));
+    let shown = shape(&out(&["id", "show", file, "--json"]));
+    assert_eq!(shape(&made), shown);
+    insta::assert_json_snapshot!("id-show", shown);
+    let copy = format!("{file}-copy");
+    fs::copy(file, &copy).expect("room");
+    let adopted = out(&["id", "adopt", &copy, "--json"]);
+    assert_eq!((shape(&adopted), &adopted["epoch"]), (shown, &1.into()));
+    let mut server = Running::start(&mut ipc(&room, &["id", "serve", file, "--json"]));
+    let mut line = String::new();
+    let out_of_server = server.child().stdout.as_mut().expect("a pipe");
+    BufReader::new(out_of_server)
+        .read_line(&mut line)
+        .expect("a line");
+    let listens = object(line.as_bytes());
+    let socket = listens["socket"].as_str().expect("a path");
+    assert!(
+        fs::metadata(socket).is_ok(),
+        "it is told before it is there"
+    );
+    insta::assert_json_snapshot!("id-serve", shape(&listens));
+    server.signal(Signal::TERM);
+    let done = server.end();
+    assert_eq!((done.code, &*done.err), (None, ""));
 
     let mut producer =
         Running::start(ipc(&room, &["produce", "s", "--json"]).stdin(Stdio::piped()));
@@ -87,7 +117,7 @@ fn every_command_with_something_to_tell_has_json() {
     let room = Room::new();
     for name in [
         "pair", "produce", "consume", "ls", "inspect", "doctor", "tail", "top", "record", "replay",
-        "bench", "rm", "id show", "id get", "id lease",
+        "bench", "rm", "id init", "id show", "id get", "id lease", "id serve", "id adopt",
     ] {
         let words: Vec<&str> = name.split(' ').chain(["--help"]).collect();
         let help = run(&mut ipc(&room, &words));
@@ -225,6 +255,46 @@ fn a_directory_that_is_not_to_be_trusted_is_refused_once() {
     let done = run(ipc(&room, &["ls"]).env("IPC_DIR", &open));
     assert_eq!((done.code, done.out.len()), (Some(1), 0), "{}", done.err);
     assert!(done.err.contains("is open to others"), "{}", done.err);
+}
+
+// Would catch a command that panics where a path is no text: JSON is text, and a path is any bytes.
+#[test]
+fn a_directory_of_any_name_is_told() {
+    let room = Room::new();
+    let odd = room.path().join(OsStr::from_bytes(b"odd-\xff"));
+    fs::create_dir(&odd).expect("a directory");
+    fs::set_permissions(&odd, fs::Permissions::from_mode(0o700)).expect("ours");
+    let ids = odd.join("ids");
+    let odd_run = |arguments: &[&OsStr]| {
+        let mut command = room.command(env!("CARGO_BIN_EXE_ipc-under-test"), arguments);
+        let done = run(command.env("IPC_DIR", &odd));
+        // What doctor finds of the machine is not asked here.
+        assert!(done.code <= Some(1), "{arguments:?}: {}", done.err);
+        assert!(
+            !done.err.contains("panicked"),
+            "{arguments:?}: {}",
+            done.err
+        );
+        object(&done.out).to_string()
+    };
+    for arguments in [
+        &["id", "init", "", "--json"][..],
+        &["id", "show", "", "--json"],
+        &["ls", "--json"],
+        &["inspect", "ids", "--json"],
+        &["doctor", "--json", "--watch", "0"],
+        &["top", "-n", "1", "--json"],
+    ] {
+        let or_ids = |text: &&'static str| match *text {
+            "" => ids.clone().into_os_string(),
+            text => text.into(),
+        };
+        let arguments: Vec<_> = arguments.iter().map(or_ids).collect();
+        let arguments: Vec<&OsStr> = arguments.iter().map(|text| &**text).collect();
+        let told = odd_run(&arguments);
+        let names_it = !arguments.contains(&OsStr::new("top"));
+        assert!(!names_it || told.contains("odd-\u{fffd}"), "{told}");
+    }
 }
 
 // Would catch a full disk that is told without saying of what, and a recording of which what was written is lost.

@@ -193,7 +193,7 @@ impl Doctor {
                 checks.iter().map(|check| (check.name, check)).collect();
             let object = json!({
                 "schema_version": 1,
-                "directory": directory,
+                "directory": directory.to_string_lossy(),
                 "segments": names.len(),
                 "findings": findings,
                 "machine": machine,

@@ -91,6 +91,7 @@ impl State {
 /// What was seen of a segment.
 #[derive(Debug, Serialize)]
 pub(crate) struct Seen {
+    #[serde(serialize_with = "as_text")]
     pub(crate) path: Option<PathBuf>,
     pub(crate) bytes: u64,
     /// Permission bits of the file, in octal.
@@ -183,6 +184,13 @@ fn as_map<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     serializer.collect_map(facts.iter().map(|(name, value)| (name, value)))
+}
+
+/// A path is any bytes, and JSON is text.
+fn as_text<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_deref()
+        .map(Path::to_string_lossy)
+        .serialize(serializer)
 }
 
 /// A process that sleeps on a word of the segment.
