@@ -145,7 +145,8 @@ impl Pusher {
         let patience = |word: u64| word.checked_sub(1).map(Duration::from_millis);
         let (role, end): (_, Box<dyn Push>) = match entry.kind {
             tag if tag == spsc::KIND.tag => {
-                let size = usize::try_from(second)?;
+                let (size, _) = sized()?;
+                ensure!(usize::try_from(second)? == size, misfit);
                 let ring = spsc::Shared::new(area, capacity, size).context(misfit)?;
                 let role = claim(&segment, ring.producer(), me)?;
                 let side = ring.sender().map_err(damaged)?;

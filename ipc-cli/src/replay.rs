@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use ipc_core::segment::{Object, Segment, SegmentError, SegmentOptions};
+use ipc_core::segment::{Object, Place, Segment, SegmentError, SegmentOptions};
 use serde_json::json;
 
 use crate::ended::Ended;
 use crate::look::Name;
 use crate::push::{self, Pushed, Pusher};
-use crate::recording::{Head, Reader};
+use crate::recording::{Head, Message, Reader};
 use crate::show;
 use crate::signals::Signals;
 
@@ -76,16 +76,15 @@ impl Replay {
         // Before anything is made.
         push::check(head.kind, head.version)
             .with_context(|| format!("cannot replay {:?}", self.file))?;
-        let object = self.object(&head)?;
+        let unreadable = || format!("cannot read {:?}", self.file);
+        let mut next = reader.next().with_context(unreadable)?;
+        let object = self.object(&head, next.as_ref())?;
         let mut pusher =
             Pusher::new(&object).with_context(|| format!("cannot replay into {name:?}"))?;
         let bar = bar();
         let begun = Instant::now();
         let (mut messages, mut bytes) = (0u64, 0);
-        while let Some(message) = reader
-            .next()
-            .with_context(|| format!("cannot read {:?}", self.file))?
-        {
+        while let Some(message) = next {
             let due = match self.rate {
                 Some(rate) => Duration::from_secs_f64(messages as f64 / rate),
                 None if self.fast => Duration::ZERO,
@@ -95,6 +94,7 @@ impl Replay {
             self.push(&mut pusher, &message.payload, object.segment(), &signals)?;
             messages += 1;
             bytes += message.payload.len() as u64;
+            next = reader.next().with_context(unreadable)?;
             bar.set_position(messages);
             if messages % 1024 == 0 {
                 signals.check()?;
@@ -139,15 +139,26 @@ impl Replay {
     }
 
     /// The object to replay into, of the same kind and layout as the one that was recorded.
-    fn object(&self, head: &Head) -> Result<Object> {
+    fn object(&self, head: &Head, first: Option<&Message>) -> Result<Object> {
         let name = self.object.as_ref().unwrap_or(&head.object);
         let place = || Name(self.name.clone()).place();
         let segment = match Segment::open(place()) {
             Ok(segment) => segment,
-            Err(SegmentError::NotFound { .. }) => SegmentOptions::new()
-                .object(name, head.spec())
-                .open_or_create(place())
-                .with_context(|| format!("cannot make {:?}", self.name))?,
+            Err(SegmentError::NotFound { .. }) => {
+                let options = SegmentOptions::new().object(name, head.spec());
+                // First where nobody sees it: a head that makes no sense leaves no segment of it behind.
+                options
+                    .create(Place::Anonymous)
+                    .map_err(anyhow::Error::from)
+                    .and_then(|trial| {
+                        let mut pusher = Pusher::new(&trial.object(name)?)?;
+                        first.map_or(Ok(()), |first| pusher.try_push(&first.payload).map(|_| ()))
+                    })
+                    .with_context(|| format!("cannot replay {:?}", self.file))?;
+                options
+                    .open_or_create(place())
+                    .with_context(|| format!("cannot make {:?}", self.name))?
+            }
             Err(error) => {
                 return Err(error).with_context(|| format!("cannot open {:?}", self.name));
             }

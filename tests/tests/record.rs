@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use bytemuck::{Pod, Zeroable};
 use ipc_core::Layout;
+use ipc_ring::journal::Journal;
 use ipc_ring::{PopError, Ring, broadcast, broadcast_bytes, bytes, lanes, mpmc, spsc};
 use ipc_tests::room::{Done, Room, Running, eventually, run};
 use ipc_tests::shape::shape;
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[derive(Clone, Copy, Debug, PartialEq, Layout, Pod, Zeroable)]
 #[repr(C)]
@@ -288,4 +289,77 @@ fn recordings_end_well_and_others_are_refused() {
         done.err
     );
     assert!(!room.path().join("z").exists());
+}
+
+// Would catch a segment that stays behind, of no use to anybody, when the recording that it was made for is damaged.
+#[test]
+fn a_damaged_recording_leaves_nothing_behind() {
+    let room = Room::new();
+    let path = |name: &str| room.path().join(name);
+    let file = path("recording");
+    let name = file.to_str().expect("text");
+    let ring = spsc::Ring::<Tick>::options().create(path("one").as_path());
+    let mut producer = ring.as_ref().expect("a ring").producer().expect("an end");
+    producer.push_slice(&[tick(1)]).expect("room");
+    let ring = mpmc::Ring::<Tick>::options().create(path("many").as_path());
+    let mut producer = ring.as_ref().expect("a ring").producer().expect("an end");
+    producer.push_slice(&[tick(1)]).expect("room");
+    let ring = broadcast::Ring::<Tick>::options().create(path("all").as_path());
+    let mut producer = ring.as_ref().expect("a ring").producer().expect("an end");
+    producer.push_slice(&[tick(1)]).expect("room");
+    let ring = broadcast_bytes::Ring::options().create(path("all-bytes").as_path());
+    let mut producer = ring.as_ref().expect("a ring").producer().expect("an end");
+    producer.push(b"hello").expect("room");
+    let ring = lanes::Ring::options().create(path("lanes").as_path());
+    let mut producer = ring.as_ref().expect("a ring").producer().expect("an end");
+    producer.push(b"hello").expect("room");
+    let journal = Journal::create(path("journal").as_path(), 4096).expect("a journal");
+    journal.append(b"hello").expect("room");
+
+    for kind in ["one", "many", "all", "all-bytes", "lanes", "journal"] {
+        record(&room, kind, name);
+        let bytes = fs::read(&file).expect("it is there");
+        let end = bytes
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .expect("a head");
+        let head: Value = serde_json::from_slice(&bytes[..end]).expect("JSON");
+        let damaged = |member: &str, value: Value| {
+            let mut head = head.clone();
+            head[member] = value;
+            [head.to_string().as_bytes(), &bytes[end..]].concat()
+        };
+        let second = &head["parameters"][1];
+        let mut cases = vec![
+            damaged("len", 0.into()),
+            damaged("len", 128.into()),
+            damaged("len", (1_u64 << 62).into()),
+            damaged("len", u64::MAX.into()),
+            damaged("parameters", json!([3, second])),
+            damaged("parameters", json!([u64::MAX, second])),
+            damaged("parameters", json!([1_u64 << 62, second])),
+            damaged("object", "".into()),
+            damaged("object", "x".repeat(64).into()),
+            damaged("kind", json!([0, 1, 2, 3, 4, 5, 6, 7])),
+            // No length of a message.
+            [&bytes[..end + 9], &[0xff; 24]].concat(),
+        ];
+        if ["one", "many", "all"].contains(&kind) {
+            cases.push(damaged("schema", "rubbish".into()));
+            cases.push(damaged("schema", "".into()));
+            // A message of four bytes.
+            let frame = [&[0; 8][..], &[4, 0, 0, 0], &[0; 8]].concat();
+            cases.push([&bytes[..=end], &frame].concat());
+        }
+        let before = room.names();
+        for (case, bytes) in cases.iter().enumerate() {
+            fs::write(&file, bytes).expect("room");
+            let done = replay(&room, &[name, "new", "--fast"]);
+            assert_eq!(done.code, Some(1), "{kind}, case {case}: {}", done.err);
+            assert!(done.err.starts_with("ipc: cannot "), "{}", done.err);
+            assert_eq!(done.err.lines().count(), 1, "{}", done.err);
+            assert_eq!(room.names(), before, "{kind}, case {case}: {}", done.err);
+        }
+        fs::remove_file(&file).expect("it is there");
+    }
 }
