@@ -107,6 +107,28 @@ fn positions_go_on_from_file_to_file() {
     assert_eq!(journal.append(b"more").unwrap().start, end);
 }
 
+// A file with a name so high that its positions would be none must not take the journal along.
+#[test]
+fn a_planted_name_is_none_of_the_journals_files() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("rotating");
+    let journal = RotatingJournal::open_or_create(&path, 4096).unwrap();
+    let planted = path.join(u64::MAX.to_string());
+    std::fs::copy(path.join("000000000000"), &planted).unwrap();
+    let mut reader = journal.reader_from(0).unwrap();
+    let mut record = Vec::new();
+    for n in 0..100 {
+        let at = journal.append(&payload(n)).unwrap();
+        assert_eq!(reader.try_read(&mut record).unwrap(), Some(at));
+    }
+    let end = journal.end().unwrap();
+    assert!(end > 4096);
+    assert_eq!(journal.trim(end).unwrap(), end / 4096 * 4096);
+    drop((journal, reader));
+    assert_eq!(RotatingJournal::open(&path).unwrap().end().unwrap(), end);
+    assert!(planted.exists());
+}
+
 // A reader that sleeps at the end of a file must hear of the next one, and one process must find the files of another.
 #[test]
 fn one_process_appends_and_another_follows() {

@@ -102,11 +102,10 @@ impl<F: Files> Chain<F> {
         lock: LockByte,
     ) -> Result<Self, JournalError> {
         let newest = locked(&rotated, lock, || {
-            let last = files.numbers()?.last().copied();
+            let last = numbers(&files, capacity)?.last().copied();
             Self::enter(&files, last, last.unwrap_or(0))
         })?;
-        let log = files.log(&newest.file).0;
-        if log.capacity() != capacity || newest.number >= u64::MAX / 4 / capacity {
+        if files.log(&newest.file).0.capacity() != capacity {
             return Err(JournalError::Damaged);
         }
         Ok(Self {
@@ -168,7 +167,7 @@ impl<F: Files> Chain<F> {
         log.sync(self.capacity, PATIENCE, &recover)
             .map_err(|error| moved(error, full * self.capacity))?;
         *newest = locked(&self.rotated, self.lock, || {
-            let last = self.files.numbers()?.last().copied();
+            let last = numbers(&self.files, self.capacity)?.last().copied();
             let last = last.filter(|last| *last > full);
             Self::enter(&self.files, last, last.unwrap_or(full + 1))
         })?;
@@ -184,7 +183,7 @@ impl<F: Files> Chain<F> {
             }
             newest.number
         };
-        let last = self.files.numbers()?.last().copied();
+        let last = numbers(&self.files, self.capacity)?.last().copied();
         if last.is_some_and(|last| last > known) {
             // It may be another one by now.
             return self.rotate(known);
@@ -239,7 +238,7 @@ impl<F: Files> Chain<F> {
     /// The files from the newest down to the first gap. What lies behind a gap was left by a trim that a power cut undid in
     /// part.
     fn run(&self) -> Result<RangeInclusive<u64>, JournalError> {
-        let numbers = self.files.numbers()?;
+        let numbers = numbers(&self.files, self.capacity)?;
         let mut run = numbers.into_iter().rev();
         let last = run.next().ok_or(JournalError::Damaged)?;
         let first = run.fold(
@@ -255,7 +254,7 @@ impl<F: Files> Chain<F> {
     pub fn trim(&self, up_to: u64, patience: Duration) -> Result<u64, JournalError> {
         self.sync(up_to, patience)?;
         locked(&self.rotated, self.lock, || {
-            let numbers = self.files.numbers()?;
+            let numbers = numbers(&self.files, self.capacity)?;
             let last = numbers.last().copied().unwrap_or(0);
             let keep = last.min(up_to / self.capacity);
             for number in numbers.into_iter().filter(|number| *number < keep) {
@@ -367,6 +366,14 @@ impl<F: Files> Chain<F> {
     pub fn capacity(&self) -> u64 {
         self.capacity
     }
+}
+
+/// The numbers of the files in their order. A name that is so high that its positions were none is not one of ours.
+fn numbers<F: Files>(files: &F, capacity: u64) -> Result<Vec<u64>, JournalError> {
+    let mut numbers = files.numbers()?;
+    let limit = (1 << 62) / capacity.max(1);
+    numbers.retain(|number| *number < limit);
+    Ok(numbers)
 }
 
 /// Runs `work` under the lock, waiting for it.
