@@ -293,6 +293,30 @@ pub(crate) fn hex(bytes: &[u8], indent: usize) -> String {
     text
 }
 
+/// Bytes as text, a line in quotes for each of its own; `None` if they are none. A character that is cut off at either end is
+/// no fault: the text may go on in another message.
+pub(crate) fn text(bytes: &[u8], indent: usize) -> Option<String> {
+    const CUT: usize = 2 * 3;
+    let is_control = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
+    let pieces = || bytes.utf8_chunks();
+    let odd: usize = pieces().map(|piece| piece.invalid().len()).sum();
+    if odd > CUT || pieces().any(|piece| piece.valid().chars().any(is_control)) {
+        return None;
+    }
+    let mut text = String::new();
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let _ = write!(text, "{:indent$}\"", "");
+        for piece in line.utf8_chunks() {
+            // What would turn the line round or cannot be seen is escaped as well.
+            let quoted = format!("{:?}", piece.valid());
+            text.push_str(&quoted[1..quoted.len() - 1]);
+            let _ = write!(text, "{}", piece.invalid().escape_ascii());
+        }
+        text.push_str("\"\n");
+    }
+    Some(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -327,6 +351,24 @@ mod tests {
     #[test]
     fn what_strangers_wrote_obeys_nothing() {
         assert_eq!(plain("a\x1b[2Jb\u{202e}c"), "a\\u{1b}[2Jb\\u{202e}c");
+    }
+
+    // Would catch text that obeys, text taken for bytes because a piece of it is elsewhere, and bytes taken for text.
+    #[test]
+    fn text_is_told_from_bytes() {
+        let seen = |bytes: &[u8]| text(bytes, 2);
+        assert_eq!(
+            seen(b"a\t'b\nc").as_deref(),
+            Some("  \"a\\t'b\\n\"\n  \"c\"\n")
+        );
+        let cut = &"é…".as_bytes()[..4];
+        assert_eq!(seen(cut).as_deref(), Some("  \"é\\xe2\\x80\"\n"));
+        assert_eq!(
+            seen("\u{202e}".as_bytes()).as_deref(),
+            Some("  \"\\u{202e}\"\n")
+        );
+        assert_eq!(seen(b"\x1b[2J"), None);
+        assert_eq!(seen(&[0xff; 7]), None);
     }
 
     // Would catch a bar that is longer than its room, and a line that divides by nothing.

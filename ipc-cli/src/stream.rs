@@ -13,6 +13,7 @@
 //! The one that is left notices within a tenth of a second, removes the segment, and ends with an error. If nobody is
 //! left, the segment stays, and the next one who comes is told what it is and how to remove it.
 
+use std::mem::offset_of;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -51,6 +52,19 @@ pub(crate) struct Chunk {
     /// One in the last chunk of a stream, whose producer has come to the end of its input.
     pub(crate) is_last: u32,
     pub(crate) reserved: [u8; 56],
+}
+
+/// What a chunk carries, and whether it is the last: of one that somebody looks at. `None` if what it says of itself makes no
+/// sense.
+pub(crate) fn carried(chunk: &[u8]) -> Option<(&[u8], bool)> {
+    let word = |at: usize| {
+        let bytes = chunk.get(at..at + 4)?;
+        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+    };
+    let len = word(offset_of!(Chunk, len))? as usize;
+    let is_last = word(offset_of!(Chunk, is_last))? != 0;
+    let data = chunk.get(..CARRIES)?.get(..len)?;
+    Some((data, is_last))
 }
 
 /// Where a stream is, and how patient its user.

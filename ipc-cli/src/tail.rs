@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use ipc_core::Layout as _;
 use ipc_core::segment::{SegmentError, SegmentView};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
@@ -17,6 +18,7 @@ use crate::look::follow::{Follower, Next, Start};
 use crate::look::values::Decoder;
 use crate::show;
 use crate::signals::Signals;
+use crate::stream::{Chunk, carried};
 
 /// Follow a ring, a journal or a register: print what goes through it, as it goes.
 ///
@@ -100,6 +102,7 @@ impl Tail {
         let mut printer = Printer {
             object: show::plain(&object),
             decoder: Decoder::new(&follower.object().entry().schema),
+            streams: follower.object().entry().schema == Chunk::schema().text(),
             tail: self,
             out: BufWriter::new(io::stdout().lock()),
             missed: 0,
@@ -181,6 +184,8 @@ pub(crate) fn is_read() -> Result<()> {
 struct Printer<'a, W> {
     object: String,
     decoder: Option<Decoder>,
+    /// What comes are the chunks of `ipc produce`.
+    streams: bool,
     tail: &'a Tail,
     out: W,
     /// Missed, and not yet told.
@@ -189,6 +194,11 @@ struct Printer<'a, W> {
 
 impl<W: Write> Printer<'_, W> {
     fn record(&mut self, position: u64, lane: Option<usize>, bytes: &[u8]) -> Result<()> {
+        if let Some((data, is_last)) = self.streams.then(|| carried(bytes)).flatten()
+            && !self.tail.hex
+        {
+            return self.chunk(position, data, is_last);
+        }
         let fits = |decoder: &&Decoder| decoder.size() <= bytes.len();
         let decoder = self.decoder.as_ref().filter(fits);
         if self.tail.json {
@@ -217,6 +227,25 @@ impl<W: Write> Printer<'_, W> {
             }
         }
         Ok(())
+    }
+
+    /// A piece of a stream: its bytes rather than the fields around them.
+    fn chunk(&mut self, position: u64, data: &[u8], is_last: bool) -> Result<()> {
+        if self.tail.json {
+            return self.line(&json!({
+                "schema_version": 1,
+                "object": self.object,
+                "position": position,
+                "lane": null,
+                "bytes": data.len(),
+                "hex": hex(data),
+                "is_last": is_last,
+            }));
+        }
+        let last = if is_last { ", the last" } else { "" };
+        writeln!(self.out, "{position}  {} bytes{last}", data.len())?;
+        let shown = show::text(data, 2).unwrap_or_else(|| show::hex(data, 2));
+        Ok(write!(self.out, "{shown}")?)
     }
 
     fn tell_missed(&mut self) -> Result<()> {

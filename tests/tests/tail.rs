@@ -1,6 +1,6 @@
 //! `ipc tail`: what goes through each kind of ring, seen by one who takes no part.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -153,6 +153,46 @@ fn every_kind_is_followed_and_nothing_is_taken() {
     newest.set(&tick(4)).expect("a writer");
     newest.set(&tick(5)).expect("a writer");
     assert_eq!(tail(&room, "newest"), "2  seq=5 price=2.5\n");
+}
+
+// Would catch a stream shown as the numbers of its bytes, which nobody can read, and bytes that a terminal would obey.
+#[test]
+fn a_stream_is_shown_as_what_went_in() {
+    let room = Room::new();
+    let mut producer = Running::start(ipc(&room, &["produce", "x"]).stdin(Stdio::piped()));
+    let mut input = producer.child().stdin.take().expect("a pipe");
+    let mut said = |bytes: &[u8]| {
+        let before = tail(&room, "x");
+        input.write_all(bytes).expect("a reader");
+        eventually("a chunk", || {
+            let done = run(&mut ipc(&room, &["tail", "x", "--no-follow"]));
+            done.out.len() > before.len()
+        });
+    };
+    eventually("a ring", || room.path().join("x").exists());
+    said("hello\nwörld\n".as_bytes());
+    said(b"\x1b[2J\0");
+    drop(input);
+    eventually("the end", || tail(&room, "x").contains("the last"));
+    assert_eq!(
+        tail(&room, "x"),
+        "0  13 bytes\n  \"hello\\n\"\n  \"wörld\\n\"\n1  5 bytes\n  00000000  1b 5b 32 4a 00                                    |.[2J.|\n2  0 bytes, the last\n"
+    );
+    let done = run(&mut ipc(&room, &["tail", "x", "--no-follow", "--json"]));
+    let lines: Vec<Value> = text(&done)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("one JSON object a line"))
+        .collect();
+    assert_eq!(
+        (&lines[1]["hex"], &lines[1]["bytes"], &lines[2]["is_last"]),
+        (&"1b5b324a00".into(), &5.into(), &true.into())
+    );
+    insta::assert_json_snapshot!("tail_stream", shape(&lines[0]));
+    let done = run(&mut ipc(&room, &["tail", "x", "--hex", "-n", "1"]));
+    assert!(text(&done).starts_with("0  4096 bytes\n"));
+    let done = run(&mut ipc(&room, &["consume", "x"]));
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    assert_eq!(producer.end().code, Some(0));
 }
 
 // Would catch a follower that does not see what comes while it runs, or does not end with the ring.
