@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
+use std::time::Duration;
 
 mod times;
 
@@ -42,6 +43,8 @@ struct Inner {
     late: u64,
     violations: Vec<String>,
     times: Times,
+    /// How long the jobs of each kind took together, in each mode.
+    took: BTreeMap<(String, String), Duration>,
 }
 
 impl Report {
@@ -89,6 +92,12 @@ impl Report {
     /// A sleeper or a recovery was late; the kill is tried again.
     pub fn was_late(&self) {
         self.with(|inner| inner.late += 1);
+    }
+
+    /// A job of that mode and kind took so long.
+    pub fn took(&self, mode: &str, kind: &str, time: Duration) {
+        let key = (kind.to_owned(), mode.to_owned());
+        self.with(|inner| *inner.took.entry(key).or_default() += time);
     }
 
     /// Something that must not be.
@@ -166,6 +175,7 @@ impl Report {
                 lines.extend(inner.fewest(mode));
             }
             lines.extend(inner.times.show());
+            lines.extend(inner.duration());
             lines.join("\n") + "\n"
         })
     }
@@ -212,6 +222,20 @@ impl Inner {
                 number("D", |count| count.kills),
                 number("E", |count| count.kills),
             ));
+        }
+        lines
+    }
+
+    /// How long each kind kept the workers busy, in each mode.
+    fn duration(&self) -> Vec<String> {
+        let mut lines = vec!["seconds of all workers together, by kind and mode:".to_owned()];
+        let mut kinds: Vec<&String> = self.took.keys().map(|(kind, _)| kind).collect();
+        kinds.dedup();
+        for kind in kinds {
+            let of_kind = self.took.iter().filter(|((of, _), _)| of == kind);
+            let cells =
+                of_kind.map(|((_, mode), took)| format!(" {mode} {:6.1}", took.as_secs_f32()));
+            lines.push(format!("{kind:16}{}", cells.collect::<String>()));
         }
         lines
     }

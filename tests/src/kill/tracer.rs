@@ -258,22 +258,7 @@ impl Victim {
         if edge == Edge::Entry {
             return Ok(Step::Next);
         }
-        self.here.set(None);
-        ptrace::syscall(self.pid, None)?;
-        let begun = Instant::now();
-        loop {
-            match waitpid(self.pid, Some(WaitPidFlag::WNOHANG))? {
-                WaitStatus::StillAlive if begun.elapsed() > BLOCKED && self.is_asleep() => {
-                    return Ok(Step::Blocked);
-                }
-                WaitStatus::StillAlive => pause(begun),
-                WaitStatus::PtraceSyscall(_) => return Ok(Step::Next),
-                status => {
-                    self.over = !matches!(status, WaitStatus::Stopped(..));
-                    bail!("the victim did not leave its system call: {status:?}");
-                }
-            }
-        }
+        self.exit_call(BLOCKED)
     }
 
     /// Runs to the next system call and stands before it; at its entry, in truth, where nothing has happened yet. False if
@@ -292,11 +277,31 @@ impl Victim {
         Ok(true)
     }
 
-    /// Leaves the system call that it was run to.
+    /// Leaves the system call that it was run to, in which it may sleep for a slice.
     pub fn leave_call(&mut self) -> Result<()> {
+        let left = self.exit_call(Duration::from_secs(5))?;
+        ensure!(left == Step::Next, "the victim sleeps without end");
+        Ok(())
+    }
+
+    /// From the entry of a system call to its exit; or to its middle, if it sleeps there for longer than `within`.
+    fn exit_call(&mut self, within: Duration) -> Result<Step> {
         self.here.set(None);
         ptrace::syscall(self.pid, None)?;
-        self.expect_system_call()
+        let begun = Instant::now();
+        loop {
+            match waitpid(self.pid, Some(WaitPidFlag::WNOHANG))? {
+                WaitStatus::StillAlive if begun.elapsed() > within && self.is_asleep() => {
+                    return Ok(Step::Blocked);
+                }
+                WaitStatus::StillAlive => pause(begun),
+                WaitStatus::PtraceSyscall(_) => return Ok(Step::Next),
+                status => {
+                    self.over = !matches!(status, WaitStatus::Stopped(..));
+                    bail!("the victim did not leave its system call: {status:?}");
+                }
+            }
+        }
     }
 
     /// The address that a victim asleep in a system call comes back to, as the kernel has it.

@@ -13,6 +13,8 @@ pub use recoverers::recoverers;
 pub use stops::stops;
 pub use trace::{End, Point, Trace, Traces, trace};
 
+use std::time::Instant;
+
 use anyhow::{Result, bail};
 
 use crate::kill::adapter::{self, Adapter, Case, Pair};
@@ -200,6 +202,7 @@ impl Job {
 
     /// Does it. What the harness itself fails at is a violation as well: nothing is left out silently.
     pub fn run(&self, context: Context<'_>) {
+        let begun = Instant::now();
         let done = match &self.task {
             Task::Case(mode, case) => mode(context, self.adapter, case),
             Task::Pair(pair) => pairs::pairs(context, self.adapter, pair),
@@ -210,6 +213,8 @@ impl Job {
                 .report
                 .violation(self.letter, &title, &format!("{error:#}"));
         }
+        let kind = self.adapter.kind();
+        context.report.took(self.letter, kind, begun.elapsed());
     }
 }
 

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{Context, Point, Random, kills, trace};
 use crate::kill::adapter::{Adapter, Case, Cast, Pair};
+use crate::kill::ground::Ground;
 use crate::kill::tracer::{Astray, Step, Victim};
 
 /// Operations of more instructions than this are stepped through for fewer pairs of states.
@@ -23,9 +24,6 @@ enum Dies {
 /// Every state of the one with every state of the other, up to the sample.
 pub(super) fn pairs(context: Context<'_>, adapter: &dyn Adapter, pair: &Pair) -> Result<()> {
     let title = title(adapter, pair);
-    // The second one is stepped, so that it may wait for the first one on the way.
-    let mut context = context;
-    context.depth.calls = false;
     let (points, first) = states(context, adapter, &pair.first)?;
     let (_, second) = states(context, adapter, &pair.second)?;
     let mut all: Vec<(usize, usize)> = first
@@ -33,7 +31,6 @@ pub(super) fn pairs(context: Context<'_>, adapter: &dyn Adapter, pair: &Pair) ->
         .flat_map(|i| second.iter().map(move |j| (*i, *j)))
         .collect();
     let instructions = all.len();
-    // Operations on files are long.
     let long = points.len() > context.depth.every.max(LONG);
     let most = context.depth.pairs.min(if long { FEW } else { usize::MAX });
     let mut random = Random(context.seed);
@@ -117,11 +114,16 @@ fn together(
     };
     let mut first = start(&pair.first)?;
     let mut second = start(&pair.second)?;
+    let step = match scene.ground() {
+        Ground::Directory(..) if context.depth.calls => call,
+        _ => step,
+    };
     if by_steps {
         step(&mut first, i)?;
     } else {
         kills::advance(&mut first, scene.as_mut(), points, i)?;
     }
+    // Not led to a certain instruction: it may have to wait for the first one on the way.
     step(&mut second, j)?;
     let left = match dies {
         Dies::First => {
@@ -150,6 +152,17 @@ fn together(
         "survivors find `{found}`, and it should be one of {:?}",
         pair.outcomes
     );
+    Ok(())
+}
+
+/// Goes on through `n` system calls, if there are so many.
+fn call(victim: &mut Victim, n: usize) -> Result<()> {
+    for _ in 0..n {
+        if !victim.run_to_call()? {
+            break;
+        }
+        victim.leave_call()?;
+    }
     Ok(())
 }
 

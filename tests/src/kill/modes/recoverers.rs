@@ -1,5 +1,7 @@
 //! Mode E: who clears up is killed as well, after every instruction, and a second one finishes.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result, ensure};
 
 use super::kills::{self, Place};
@@ -7,6 +9,7 @@ use super::{Context, Depth, Point, name, trace};
 use crate::kill::adapter::{Adapter, Case, Cast, Scene};
 use crate::kill::ground::{Ground, Image};
 use crate::kill::report::Slow;
+use crate::kill::tracer::Astray;
 use crate::kill::victim::RECOVER;
 
 /// What one death left.
@@ -155,6 +158,54 @@ fn thorough(all: usize, most: usize) -> Vec<usize> {
         .collect()
 }
 
+/// The points of the recovery of one state. Where a sample of them will do, those of another state of the kind, if a recoverer
+/// of this one comes by the same way: to go through all of a long one takes longer than to kill at the sample.
+fn way(
+    context: Context<'_>,
+    adapter: &dyn Adapter,
+    case: &Case,
+    one: &Remains,
+    brief: bool,
+) -> Result<Arc<Vec<Point>>> {
+    let recover = one.left.recovery(adapter, case);
+    let mut grave = Grave(one.left.restore()?);
+    let kept = format!(
+        "{} {} of {}",
+        adapter.kind(),
+        recover.operation,
+        grave.0.dead().len()
+    );
+    let known = context.traces.get(&kept).filter(|_| brief);
+    let (victim, points) = match known {
+        Some(points) => {
+            let (operation, state) = (recover.operation, recover.state);
+            let start = context
+                .program
+                .start(adapter.kind(), operation, state, &grave.0);
+            let mut victim = start?;
+            // The middle, and all that comes behind it.
+            let middle = points.len() / 2;
+            match kills::advance(&mut victim, &mut grave, &points, middle) {
+                Ok(()) => victim.run_to_end(|| Ok(()))?,
+                Err(error) if error.is::<Astray>() => {
+                    drop(victim);
+                    return way(context, adapter, case, one, false);
+                }
+                Err(error) => return Err(error),
+            }
+            (victim, points)
+        }
+        None => {
+            let (trace, victim) = trace(context, adapter, &recover, &mut grave, |_, _, _| Ok(()))?;
+            (victim, context.traces.keep(kept, trace.points))
+        }
+    };
+    victim.finish().context("the recoverer, not killed")?;
+    let dead = grave.0.dead();
+    ensure!(dead.is_empty(), "the recoverer left {dead:?}");
+    Ok(points)
+}
+
 /// Kills recoverers of one state, at least `least` times.
 fn in_one(
     context: Context<'_>,
@@ -165,14 +216,15 @@ fn in_one(
     least: u64,
 ) -> Result<()> {
     let title = name(adapter, case);
-    let recover = one.left.recovery(adapter, case);
-    let mut grave = Grave(one.left.restore()?);
-    let (trace, victim) = trace(context, adapter, &recover, &mut grave, |_, _, _| Ok(()))?;
-    victim.finish().context("the recoverer, not killed")?;
-    let dead = grave.0.dead();
-    ensure!(dead.is_empty(), "the recoverer left {dead:?}");
-    let chosen = kills::choose(&trace.points, depth, context.seed);
-    let (instructions, left_out) = (trace.points.len() - 1, trace.points.len() - chosen.len());
+    let points = way(
+        context,
+        adapter,
+        case,
+        one,
+        depth.every < context.depth.every,
+    )?;
+    let chosen = kills::choose(&points, depth, context.seed);
+    let (instructions, left_out) = (points.len() - 1, points.len() - chosen.len());
     context.report.length("E", &title, instructions, left_out);
     let enough = kills::rounds(least, chosen.len());
     let proved = context.report.proved("E", &title);
@@ -181,18 +233,9 @@ fn in_one(
             break;
         }
         for &n in &chosen {
-            for place in Place::at(&trace.points[n]) {
-                let kill = || {
-                    kill_recoverer(
-                        context,
-                        adapter,
-                        case,
-                        one,
-                        &trace.points,
-                        (n, place),
-                        round,
-                    )
-                };
+            for place in Place::at(&points[n]) {
+                let kill =
+                    || kill_recoverer(context, adapter, case, one, &points, (n, place), round);
                 let mut done = kill();
                 for _ in 0..3 {
                     if !done.as_ref().is_err_and(|error| error.is::<Slow>()) {

@@ -1,7 +1,7 @@
 //! One pass over an operation: where each instruction is, and what it changed.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -49,9 +49,27 @@ const AWAKE: usize = 10_000;
 /// More instructions than any operation has.
 const ENDLESS: usize = 3_000_000;
 
-/// The points of operations beside survivors, so that each is gone through once for all modes.
+/// The points of operations that were gone through already: beside survivors once for all modes, and of recoveries.
 #[derive(Debug, Default)]
 pub struct Traces(Mutex<HashMap<String, Arc<Vec<Point>>>>);
+
+impl Traces {
+    fn all(&self) -> MutexGuard<'_, HashMap<String, Arc<Vec<Point>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those of that name.
+    pub(super) fn get(&self, name: &str) -> Option<Arc<Vec<Point>>> {
+        self.all().get(name).cloned()
+    }
+
+    /// Keeps points under a name.
+    pub(super) fn keep(&self, name: String, points: Vec<Point>) -> Arc<Vec<Point>> {
+        let points = Arc::new(points);
+        self.all().insert(name, points.clone());
+        points
+    }
+}
 
 /// The points of an operation beside survivors.
 pub(super) fn points(
@@ -60,15 +78,8 @@ pub(super) fn points(
     case: &Case,
 ) -> Result<Arc<Vec<Point>>> {
     let title = name(adapter, case);
-    let lock = || {
-        context
-            .traces
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    };
-    if let Some(points) = lock().get(&title) {
-        return Ok(points.clone());
+    if let Some(points) = context.traces.get(&title) {
+        return Ok(points);
     }
     let mut scene = adapter.stage(case, Cast::Living).context("stage")?;
     let note = |_, _: &mut dyn Scene, digest| {
@@ -78,9 +89,7 @@ pub(super) fn points(
     let (trace, victim) = trace(context, adapter, case, scene.as_mut(), note)?;
     victim.kill()?;
     scene.survive(false).context("after the pass")?;
-    let points = Arc::new(trace.points);
-    lock().insert(title, points.clone());
-    Ok(points)
+    Ok(context.traces.keep(title, trace.points))
 }
 
 /// Steps a victim through its whole operation. `at` is called at the first point and wherever something changed, and at

@@ -1,15 +1,18 @@
 //! What newcomers read, and whether they can go on.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use ipc_ring::broadcast::Start;
 use ipc_ring::{PopError, PushError};
 
 use super::kinds::{Air, Reader};
-use super::{CAPACITY, LAST, PATIENCE, cases};
+use super::{CAPACITY, LAST, cases};
 use crate::kill::adapter::Case;
 use crate::kill::parcel::show;
+
+/// How long a newcomer waits at most.
+const SOON: Duration = Duration::from_secs(5);
 
 /// What a reader comes to until it has to wait.
 pub(super) struct Read {
@@ -65,7 +68,7 @@ pub(super) fn inspect<A: Air>(case: &Case, ring: &A::Ring) -> Result<String> {
 /// Newcomers of every policy see what a new producer pushes.
 fn go_on<A: Air>(ring: &A::Ring, closed: bool, patient: bool) -> Result<()> {
     let mut producer = A::producer(ring).context("a new producer")?;
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + SOON;
     if closed {
         let refused = A::try_push(&mut producer, LAST);
         ensure!(
