@@ -16,7 +16,7 @@
 //!
 //! push    walk from tail to the first FREE(p);  FREE(p) -> WRITING(p, me)            claims
 //!         write the message;                    WRITING(p, me) -> FULL(p)            publishes
-//!         or give up:                           WRITING(p, me) -> FREE(p + N)        skips
+//!         or give up:                           WRITING(p, me) -> FREE(p + N), mark  skips
 //! pop     walk from head to the first FULL(p);  FULL(p) -> READING(p, me)            claims
 //!         read the message;                     READING(p, me) -> FREE(p + N)        commits: delivered
 //!         or put it back:                       READING(p, me) -> FULL(p), again
@@ -50,9 +50,12 @@
 //! owner had seen, so that the first slot that is not claimed is never seen behind one that is. Recovery changes words by
 //! compare-exchange and never by a store, so that a message which comes back still carries the release of its producer.
 //!
+//! A Release fence stands between a claim and what is written after it, for those who
+//! [follow](crate::Follower) the ring without taking part: a byte of a later message shows them that the place was claimed.
+//!
 //! # When a participant dies
 //!
-//! A producer killed before it published: its position is skipped. A consumer killed before its commit: the next one
+//! A producer killed before it published: its position is skipped, and the free slot says so, lest an onlooker take it for a message. A consumer killed before its commit: the next one
 //! gets the message, marked [redelivered](crate::Loan::is_redelivered). One killed after its commit, but before `pop`
 //! returned, has taken the message with it. Whoever is held up by a claim finds out, while it waits, whether its owner
 //! has died, and recovers it; so does whoever attaches when all participant rows are taken. A process that is stopped
@@ -95,7 +98,7 @@ pub const KIND: Kind = Kind {
 };
 
 /// The version of what `docs/layout.md` draws for this kind.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 fn recover(area: &Area<Mapped>, entry: &Entry, dead: ParticipantId) -> Result<(), OutOfArea> {
     seat::recover(VERSION, area, entry, dead, Shared::of)

@@ -1,11 +1,17 @@
 //! Looking at a ring without taking part: no participant's row, no role, no store.
 //!
 //! What is in a ring can be looked at by copies that are checked afterwards: a copy counts only if its message cannot have
-//! been written over meanwhile. A broadcast ring says of each slot what is in it. In `spsc`, `bytes`, `lanes` and channels the
-//! producer shows the head that it goes by, whenever it looks for a new one: up to a ring ahead of that it may be writing, so
-//! what lies before it is given up. In `mpmc` a message can be seen until it is delivered. So whoever follows a fast ring
-//! misses some, and is told how many. In `mpmc` the second look relies on stores that become visible in their order,
-//! as on x86: on other processors a copy may be torn and not be noticed.
+//! been written over meanwhile. `mpmc` and the broadcast rings say of each message whether it still lies there: it can be seen
+//! until a producer takes its place. In `spsc`, `bytes`, `lanes` and channels the producer shows the head that it goes by,
+//! whenever it looks for a new one: up to a ring ahead of that it may be writing, so what lies before it is given up. So
+//! whoever follows a fast ring misses some, and is told how many.
+//!
+//! # Orderings
+//!
+//! In every kind a producer first marks what it is about to write over, and then writes, with a Release fence between: the
+//! word of the claim, of the slot, the head that it shows, the mark of the oldest record. An Acquire fence stands between a
+//! copy and the second look at that mark. So a copy that holds a byte of a later message is found out, on every machine. The first
+//! look is an Acquire and pairs with the Release of whoever published.
 
 use std::fmt;
 use std::sync::Arc;
@@ -184,28 +190,39 @@ impl Follower {
     }
 
     /// Copies the next message, which replaces what is in `message`. Tells the lane that it was in; 0 where there is one.
-    /// Never waits, and takes nothing: to wait, look again after a while, as nobody knows of us.
+    /// Never waits, and takes nothing: to wait, look again after a while, as nobody knows of us. What a producer of `mpmc`
+    /// took a place for and never published, since it died or gave the place back, is stepped over in silence.
     ///
     /// # Errors
     ///
-    /// [`PopError::Lagged`] with the number of messages that went by unseen, skipped ones among them; of records, roughly, where
-    /// they were just being moved, or somebody was killed at it. [`PopError::Empty`] if there is nothing new, [`PopError::Closed`] if there
-    /// will not be, and [`PopError::Corrupt`].
+    /// [`PopError::Lagged`] with the number of messages that went by unseen. It is exact but for two cases: in `mpmc`, places that were
+    /// skipped are among them; in `bytes`, `lanes` and channels the count is rough where records were just being moved, or
+    /// somebody was killed at it. [`PopError::Empty`] if there is nothing new, [`PopError::Closed`] if there will not be, and
+    /// [`PopError::Corrupt`].
     pub fn try_next(&mut self, message: &mut Vec<u8>) -> Result<usize, PopError> {
         // Before the look, so that what was published before is seen.
         let closed = self.ring.is_closed();
         // ORDERING: pairs with the Release of whoever closed the ring.
         fence(Acquire);
+        let mut pending = false;
         for _ in 0..self.spots.len() {
             let lane = self.lane;
             self.lane = (lane + 1) % self.spots.len();
             let spot = &mut self.spots[lane];
-            match self.ring.peek(lane, *spot, message) {
+            let mut steps = self.ring.capacity();
+            let looked = loop {
+                match self.ring.peek(lane, *spot, message) {
+                    Err(NoPeek::Skipped(next)) if steps > 0 => (*spot, steps) = (next, steps - 1),
+                    other => break other,
+                }
+            };
+            match looked {
                 Ok(next) => {
                     *spot = next;
                     return Ok(lane);
                 }
                 Err(NoPeek::NotYet) => {}
+                Err(NoPeek::Pending | NoPeek::Skipped(_)) => pending = true,
                 Err(NoPeek::Gone(next)) => {
                     if next.position.wrapping_sub(spot.position) as i64 <= 0 {
                         return Err(PopError::Corrupt);
@@ -218,7 +235,7 @@ impl Follower {
                 Err(NoPeek::Corrupt) => return Err(PopError::Corrupt),
             }
         }
-        Err(if closed {
+        Err(if closed && !pending {
             PopError::Closed
         } else {
             PopError::Empty

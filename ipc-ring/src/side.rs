@@ -118,6 +118,14 @@ impl Spot {
             number: position,
         }
     }
+
+    /// The one so many messages further on, where positions count messages.
+    pub(crate) fn plus(self, messages: u64) -> Self {
+        Self {
+            position: self.position.wrapping_add(messages),
+            number: self.number.wrapping_add(messages),
+        }
+    }
 }
 
 /// Why there is nothing to be seen.
@@ -125,6 +133,10 @@ impl Spot {
 pub enum NoPeek {
     /// The message has not been published yet.
     NotYet,
+    /// The same, but somebody has begun to write it, and may publish it even if the ring is closed.
+    Pending,
+    /// Nothing was published there; this is where to go on.
+    Skipped(Spot),
     /// It is gone, or may be; this is where to go on.
     Gone(Spot),
     /// The shared words contradict each other.

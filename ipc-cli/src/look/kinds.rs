@@ -13,12 +13,13 @@ use serde::Serialize;
 
 use super::rings::{self, Ring};
 
-/// Whether this program reads that version of a kind. The second one of rings has seats behind all that the first has.
+/// Whether this program reads that version of a kind. The second one of rings has seats behind all that the first has, the
+/// third one of `mpmc` a mark in free slots.
 pub(super) fn is_known(tag: &str, version: u32) -> bool {
     let rings = [
         "spsc", "mpmc", "bcast", "bcastbyt", "bytes", "lanes", "channel",
     ];
-    version == 1 || version == 2 && rings.contains(&tag)
+    version == 1 || version == 2 && rings.contains(&tag) || version == 3 && tag == "mpmc"
 }
 
 /// The most counters, permits or seats that are looked at.

@@ -5,8 +5,11 @@
 //! slot        0 1 2 3 0 1 2 3 0          position mod slots
 //! lap         0 0 0 0 1 1 1 1 2          position / slots, of which the word keeps up to 47 bits
 //!
-//! word        lap:47 | again:1 | phase:2 | owner:14
+//! word        lap:47 | mark:1 | phase:2 | owner:14
 //! ```
+//!
+//! The mark of a message says that it has been taken before and has come back; that of a free slot, that the position before
+//! it in this slot was skipped.
 //!
 //! A slot and a lap are a position, so a word says which message its slot is for. Laps are compared by their wrapping
 //! difference: they may be mistaken only by whoever has slept through 2^46 of them. With more than 2^17 slots a position
@@ -17,7 +20,7 @@ use ipc_core::participant::ParticipantId;
 const OWNER: u64 = (1 << 14) - 1;
 const PHASE_SHIFT: u32 = 14;
 const PHASE: u64 = 3 << PHASE_SHIFT;
-const AGAIN: u64 = 1 << 16;
+const MARK: u64 = 1 << 16;
 const LAP_SHIFT: u32 = 17;
 const LAP_BITS: u32 = 47;
 
@@ -59,7 +62,13 @@ impl State {
     /// Whether the message had been taken before, and was put back by its taker or by whoever recovered it.
     #[inline]
     pub fn is_again(self) -> bool {
-        self.0 & AGAIN != 0
+        self.0 & MARK != 0
+    }
+
+    /// Whether the slot is free, and a lap before nothing was published in it.
+    #[inline]
+    pub fn is_skipped(self) -> bool {
+        self.phase() == Phase::Free && self.0 & MARK != 0
     }
 
     /// The same message taken by a consumer.
@@ -71,7 +80,7 @@ impl State {
     /// The same message, to be taken once more.
     #[inline]
     pub fn put_back(self) -> Self {
-        Self(self.0 & !(PHASE | OWNER) | phase_bits(Phase::Full) | AGAIN)
+        Self(self.0 & !(PHASE | OWNER) | phase_bits(Phase::Full) | MARK)
     }
 }
 
@@ -144,6 +153,18 @@ impl Geometry {
         let lap = (state.0 >> LAP_SHIFT).wrapping_add(1);
         let unused = u64::BITS - self.lap_bits;
         State(lap << unused >> unused << LAP_SHIFT)
+    }
+
+    /// The slot of `state` made free for the next lap, with a mark that nothing was published in this one.
+    #[inline]
+    pub fn skipped(self, state: State) -> State {
+        State(self.next_lap(state).0 | MARK)
+    }
+
+    /// Whether the slot is free for the message of this position.
+    #[inline]
+    pub fn is_free(self, state: State, position: u64) -> bool {
+        state.0 & !MARK == self.free(position).0
     }
 
     /// How many laps the slot of `position`, in this state, is ahead of that position; negative where it is behind.
@@ -238,7 +259,13 @@ mod tests {
                         );
                         assert_eq!(geometry.laps_ahead(state, position), 0);
                         let next = geometry.next_lap(state);
-                        assert_eq!(next, geometry.free(position.wrapping_add(slots as u64)));
+                        let after = position.wrapping_add(slots as u64);
+                        assert_eq!(next, geometry.free(after));
+                        let skipped = geometry.skipped(state);
+                        assert!(geometry.is_free(next, after) && !next.is_skipped());
+                        assert!(geometry.is_free(skipped, after) && skipped.is_skipped());
+                        assert!(!geometry.is_free(next, position) && !state.is_skipped());
+                        assert_eq!(geometry.next_lap(skipped), geometry.next_lap(next));
                     }
                 }
             }

@@ -40,15 +40,17 @@ impl<M: Memory> Sender<M> {
         // claimed in the slots as well.
         let mut position = ring.tail.load(Acquire);
         for _ in 0..ring.patience() {
-            let (state, free) = (ring.state(position), ring.geometry.free(position));
-            if state == free {
+            let state = ring.state(position);
+            if ring.geometry.is_free(state, position) {
                 let mine = ring.geometry.writing(position, self.me);
                 // ORDERING: Acquire pairs with the Release of `finish`: the slot has been read. Release: the head of this file.
                 if ring
                     .words
-                    .exchange(position, free.0, mine.0, SeqCst)
+                    .exchange(position, state.0, mine.0, SeqCst)
                     .is_ok()
                 {
+                    // ORDERING: pairs with the fence in `peek`: who sees a byte of the message sees the word of the claim.
+                    ring.payload.memory().fence(Release);
                     ring.tail.store(position.wrapping_add(1), Release);
                     return Ok(position);
                 }
@@ -155,7 +157,7 @@ impl<M: Memory> SendSide for Sender<M> {
     fn abort(&mut self, place: u64) {
         self.open = None;
         let ring = &self.ring;
-        let skipped = ring.geometry.next_lap(ring.geometry.free(place));
+        let skipped = ring.geometry.skipped(ring.geometry.free(place));
         // ORDERING: Release pairs with the Acquire in `claim`: what we wrote comes before what the next producer writes.
         ring.words.store(place, skipped.0, Release);
         ring.items.notify(u32::MAX);

@@ -1,6 +1,6 @@
 //! The ring in its area of shared memory, whatever that is: what both sides of [`mpmc`](crate::mpmc) work with.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, SeqCst};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 
 use ipc_core::event::{Event, Waiters};
 use ipc_core::memory::{Area, Memory, OutOfArea, Slots, Word32, Word64, Words};
@@ -92,7 +92,7 @@ impl<M: Memory> Shared<M> {
     fn recover_slot(&self, slot: u64, dead: ParticipantId) {
         let state = self.state(slot);
         let resolved = match (state.phase(), state.owner() == Some(dead)) {
-            (Phase::Writing, true) => self.geometry.next_lap(state),
+            (Phase::Writing, true) => self.geometry.skipped(state),
             (Phase::Reading, true) => state.put_back(),
             _ => return,
         };
@@ -178,39 +178,61 @@ impl<M: Memory> Whole for Shared<M> {
     }
 }
 
+impl<M: Memory> Shared<M> {
+    /// Whether the message of a position lies in its slot: nobody has begun to write over it.
+    fn shows(&self, state: State, position: u64) -> bool {
+        match (self.geometry.laps_ahead(state, position), state.phase()) {
+            (0, Phase::Full | Phase::Reading) => true,
+            (1, Phase::Free) => !state.is_skipped(),
+            _ => false,
+        }
+    }
+
+    /// Where to go on after a message that has been written over: half a ring behind the newest, so as not to lose the race at
+    /// once. All in between are taken for messages.
+    #[cold]
+    fn further(&self, at: Spot) -> Spot {
+        let half = self.geometry.slots().div_ceil(2);
+        let further = self.tail.load(Relaxed).wrapping_sub(half);
+        let missed = further.wrapping_sub(at.position);
+        at.plus(if (missed as i64) < 1 { 1 } else { missed })
+    }
+}
+
 impl<M: Memory> Peek for Shared<M> {
     fn oldest(&self, _lane: usize) -> Spot {
-        Spot::of(self.head.load(Acquire))
+        Spot::of(self.head.load(Relaxed))
     }
 
     fn newest(&self, _lane: usize) -> Spot {
-        Spot::of(self.tail.load(Acquire))
+        Spot::of(self.tail.load(Relaxed))
     }
 
-    /// A message can be seen for as long as it lies in the ring: of a place that has been given back nobody can tell whether
-    /// its message was delivered, or skipped.
+    /// A message can be seen until its place is claimed for another one.
     fn peek(&self, _lane: usize, at: Spot, into: &mut Vec<u8>) -> Result<Spot, NoPeek> {
         let position = at.position;
         let state = self.state(position);
-        let next = Spot::of(position.wrapping_add(1));
-        match (self.geometry.laps_ahead(state, position), state.phase()) {
-            (0, Phase::Full | Phase::Reading) => {}
-            (0, _) => return Err(NoPeek::NotYet),
-            (1.., _) => {
-                let head = self.oldest(0);
-                let ahead = head.position.wrapping_sub(next.position) as i64 > 0;
-                return Err(NoPeek::Gone(if ahead { head } else { next }));
-            }
-            _ => return Err(NoPeek::NotYet),
+        if !self.shows(state, position) {
+            let ahead = self.geometry.laps_ahead(state, position);
+            return Err(match (ahead, state.phase()) {
+                (0, Phase::Writing) => NoPeek::Pending,
+                (1, Phase::Free) => NoPeek::Skipped(Spot {
+                    position: position.wrapping_add(1),
+                    ..at
+                }),
+                (1.., _) => NoPeek::Gone(self.further(at)),
+                _ => NoPeek::NotYet,
+            });
         }
         into.resize(self.payload.width(), 0);
         self.payload.read(position, into);
-        // ORDERING: Acquire keeps the copy before the second look, at a word that was changed before the message is.
+        // ORDERING: pairs with the fence in `Sender::claim`: if we have copied a byte of a later message, we see its claim.
         self.payload.memory().fence(Acquire);
-        let state = self.state(position);
-        match (self.geometry.laps_ahead(state, position), state.phase()) {
-            (0, Phase::Full | Phase::Reading) | (1, Phase::Free) => Ok(next),
-            _ => Err(NoPeek::Gone(next)),
+        // ORDERING: Relaxed; the fence is before it.
+        if self.shows(State(self.words.load(position, Relaxed)), position) {
+            Ok(at.plus(1))
+        } else {
+            Err(NoPeek::Gone(self.further(at)))
         }
     }
 }

@@ -191,11 +191,11 @@ impl<M: Memory> Whole for Shared<M> {
 
 impl<M: Memory> Peek for Shared<M> {
     fn oldest(&self, _lane: usize) -> Spot {
-        Spot::of(self.head.load(Acquire))
+        Spot::of(self.head.load(Relaxed))
     }
 
     fn newest(&self, _lane: usize) -> Spot {
-        Spot::of(self.tail.load(Acquire))
+        Spot::of(self.tail.load(Relaxed))
     }
 
     fn peek(&self, lane: usize, at: Spot, into: &mut Vec<u8>) -> Result<Spot, NoPeek> {

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use ipc_core::segment::{SegmentError, SegmentOptions};
-use ipc_ring::{Follower, Observer, PopError, Ring, bytes, spsc};
+use ipc_ring::{Follower, Observer, PopError, Ring, bytes, mpmc, spsc};
 use ipc_tests::adapters::{KINDS, message};
 use ipc_tests::child::Child;
 
@@ -118,6 +118,56 @@ fn a_follower_beside_a_stream_sees_no_torn_message() {
         };
         assert!(all.abs_diff(MESSAGES) <= slack, "{}: {all}", kind.name);
     }
+}
+
+/// What a follower of numbers sees until there is nothing new, without having missed any.
+fn numbers(follower: &mut Follower) -> (Vec<u64>, PopError) {
+    let (mut seen, mut bytes) = (Vec::new(), Vec::new());
+    loop {
+        match follower.try_next(&mut bytes) {
+            Ok(_) => seen.push(u64::from_ne_bytes(bytes[..].try_into().unwrap())),
+            Err(end) => return (seen, end),
+        }
+    }
+}
+
+#[test]
+fn a_place_that_nobody_filled_is_no_message() {
+    // Catches a follower that shows what lies in a place that was given back, or whose producer died, or counts it as missed;
+    // and one that is told of the end while a message is still being written.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x");
+    let ring = mpmc::Ring::<u64>::options()
+        .capacity(4)
+        .create(path.as_path())
+        .unwrap();
+    let (mut producer, mut consumer) = (ring.producer().unwrap(), ring.consumer().unwrap());
+    let mut follower = Observer::open(path.as_path()).unwrap().follow();
+    for number in 0..20 {
+        for _ in 0..number % 3 {
+            drop(producer.reserve().unwrap());
+        }
+        producer.push(number).unwrap();
+        assert_eq!(consumer.pop(), Ok(number));
+        assert_eq!(numbers(&mut follower), (vec![number], PopError::Empty));
+    }
+    Child::run(|| {
+        let ring = mpmc::Ring::<u64>::open(path.as_path()).unwrap();
+        let mut producer = ring.producer().unwrap();
+        std::mem::forget(producer.reserve().unwrap());
+        std::process::exit(0);
+    })
+    .join();
+    producer.push(20).unwrap();
+    assert_eq!(consumer.pop(), Ok(20));
+    assert_eq!(numbers(&mut follower), (vec![20], PopError::Empty));
+
+    let mut place = producer.reserve().unwrap();
+    ring.close();
+    assert_eq!(numbers(&mut follower), (vec![], PopError::Empty));
+    place.write(&21);
+    place.commit();
+    assert_eq!(numbers(&mut follower), (vec![21], PopError::Closed));
 }
 
 #[test]

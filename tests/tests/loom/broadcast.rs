@@ -7,6 +7,7 @@ use ipc_tests::loom_memory::{LoomMemory, Places};
 use loom::thread;
 
 use super::claims::Claim;
+use super::follower::follow;
 
 /// Where rows begin, what is in one, and where slots begin.
 const ROWS: usize = 512;
@@ -160,4 +161,29 @@ const CLOSED: Claim = Claim {
 #[test]
 fn the_end_comes_behind_the_last_message() {
     CLOSED.prove();
+}
+
+/// A producer of two laps, and somebody who looks on.
+fn followed(weakening: Option<Weakening>) {
+    let memory = memory(weakening, 1, false);
+    let other = memory.of(2);
+    let producer = thread::spawn(move || push(&mut ring(&other).sender(), 0..2));
+    follow(&ring(&memory), 2, |position| message(position).to_vec());
+    producer.join().unwrap();
+}
+
+const FOLLOWED: Claim = Claim {
+    model: followed,
+    needs: &[
+        "broadcast::begin: fence",
+        "broadcast_readers::copy 2: fence",
+        "broadcast::publish: Release",
+        "broadcast_readers::copy: Acquire",
+    ],
+};
+
+/// Catches an onlooker that sees a message which is torn or another's.
+#[test]
+fn an_onlooker_sees_whole_messages() {
+    FOLLOWED.prove();
 }

@@ -12,6 +12,7 @@ mod broadcast;
 mod bytes;
 mod claims;
 mod event;
+mod follower;
 mod latest;
 mod lock;
 mod mpmc;

@@ -7,6 +7,7 @@ use ipc_tests::loom_memory::{LoomMemory, Places};
 use loom::thread;
 
 use super::claims::{Claim, id};
+use super::follower::follow;
 
 const SLOT: usize = 512;
 
@@ -91,4 +92,44 @@ const COMES_BACK: Claim = Claim {
 #[test]
 fn a_message_that_comes_back_is_visible() {
     COMES_BACK.prove();
+}
+
+/// Two laps of one slot for messages of two words, and somebody who looks on.
+fn followed(weakening: Option<Weakening>) {
+    let places = Places {
+        words64: vec![0, 128, SLOT],
+        words32: vec![256, 260, 384],
+        racing: vec![SLOT + 8, SLOT + 16],
+        len: SLOT + 64,
+        ..Places::default()
+    };
+    let memory = LoomMemory::new(places, weakening);
+    let ring = |memory: &LoomMemory| Shared::new(&memory.area(), 1, 16, 8).unwrap();
+    let message = |position: u64| [position + 1; 2].map(u64::to_ne_bytes).concat();
+    let other = memory.of(2);
+    let both = thread::spawn(move || {
+        let ring = ring(&other);
+        let (mut sender, mut receiver) = (ring.sender(id(2)), ring.receiver(id(2)));
+        sender.try_push_one(&message(0)).unwrap();
+        receiver.try_pop_one(&mut [0; 16]).unwrap();
+        sender.try_push_one(&message(1)).unwrap();
+    });
+    follow(&ring(&memory), 2, message);
+    both.join().unwrap();
+}
+
+const FOLLOWED: Claim = Claim {
+    model: followed,
+    needs: &[
+        "mpmc_producer::claim 3: fence",
+        "mpmc::peek: fence",
+        "mpmc_producer::publish: Release",
+        "mpmc::state: Acquire",
+    ],
+};
+
+/// Catches an onlooker that sees a message which is torn or another's.
+#[test]
+fn an_onlooker_sees_whole_messages() {
+    FOLLOWED.prove();
 }

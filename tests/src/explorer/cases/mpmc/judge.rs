@@ -35,7 +35,7 @@ impl MpmcCase {
             Role::Produce(_) | Role::Abort(_) => {
                 let position = self.base.wrapping_add(ghost.claimed);
                 let slot = ghost.claimed as usize % self.slots;
-                self.state(view, slot) != self.geometry().free(position)
+                !self.geometry().is_free(self.state(view, slot), position)
             }
             _ => (0..self.slots).all(|slot| self.state(view, slot).phase() != Phase::Full),
         }
@@ -91,7 +91,7 @@ impl MpmcCase {
                 ghost.published.push((from, value));
                 ghost.published.sort_unstable();
             }
-            (Phase::Writing, Phase::Free) if to != from => ghost.skipped = true,
+            (Phase::Writing, Phase::Free) if to != from && new.is_skipped() => ghost.skipped = true,
             (Phase::Full, Phase::Reading) if to == from => {
                 let overtaken = |other: usize| {
                     let state = self.state(&step.to, other);
@@ -109,7 +109,7 @@ impl MpmcCase {
                 ghost.redelivered = true;
                 ghost.excused = u8::MAX;
             }
-            (Phase::Reading, Phase::Free) if to != from && !recovers => {
+            (Phase::Reading, Phase::Free) if to != from && !recovers && !new.is_skipped() => {
                 if ghost.touched[slot] != 3 {
                     return Err("P2: committed before all of it was read".into());
                 }
