@@ -7,6 +7,7 @@ use clap::Args;
 use ipc_core::segment::SegmentView;
 use serde_json::{Value, json};
 
+use crate::look::counted::{Counted, Counts};
 use crate::look::values::Decoder;
 use crate::look::{Holder, Lock, Name, Object, Ring, Seen};
 use crate::show::{self, Cell, Look, Screen, Table};
@@ -105,6 +106,9 @@ impl Inspect {
         }
         if let Some(ring) = &object.ring {
             self::ring(out, seen, ring, screen);
+        }
+        if let Some(counted) = &object.counted {
+            self::counted(out, seen, counted, screen);
         }
         if let Some(lock) = &object.lock {
             let _ = writeln!(out, "  {}", lock_text(seen, lock));
@@ -265,6 +269,51 @@ fn ring(out: &mut String, seen: &Seen, ring: &Ring, screen: &Screen) {
             claim.phase,
             seen.who(claim.participant)
         );
+    }
+}
+
+/// What was counted at each end by all who ever worked there, and by each who works there now.
+fn counted(out: &mut String, seen: &Seen, counted: &Counted, screen: &Screen) {
+    let mut table = Table::new(&[
+        "COUNTED BY",
+        ">MESSAGES",
+        ">BYTES",
+        ">REFUSED",
+        ">WAITS",
+        ">WAKE-UPS",
+        ">LAGGED",
+        ">RECOVERED",
+    ])
+    .indent(2);
+    let mut line = |who: String, counts: &Counts| {
+        table.line(vec![
+            who.into(),
+            show::count(counts.messages).into(),
+            show::bytes(counts.bytes).into(),
+            show::count(counts.refused()).into(),
+            show::count(counts.waits).into(),
+            show::count(counts.wake_ups).into(),
+            show::count(counts.lagged).into(),
+            show::count(counts.recovered).into(),
+        ]);
+    };
+    for (end, all) in [
+        ("producer", &counted.produced),
+        ("consumer", &counted.consumed),
+    ] {
+        let parties = || counted.parties.iter().filter(|party| party.end == end);
+        if parties().next().is_none() {
+            continue;
+        }
+        line(format!("all {end}s"), all);
+        for party in parties() {
+            if let Some(number) = party.participant {
+                line(format!("  {}", seen.who(number)), &party.now);
+            }
+        }
+    }
+    if !table.is_empty() {
+        out.push_str(&table.render(screen));
     }
 }
 

@@ -9,7 +9,7 @@ use ipc_core::region::{Region, RegionSlice, SharedCell};
 use ipc_core::segment::{Place, Segment, SegmentOptions};
 use ipc_core::sync::{Attach, Latest, Mutex};
 use ipc_core::{Layout, Shared};
-use ipc_ring::{Ring, broadcast, lanes, mpmc};
+use ipc_ring::{Ring, broadcast, lanes, mpmc, spsc};
 use ipc_tests::room::{Done, Room, Running, eventually, run};
 use ipc_tests::shape::shape;
 use ipc_tests::terminal::Terminal;
@@ -84,6 +84,71 @@ fn inspect_tells_who_waits_for_whom() {
     assert_eq!(seen["state"], "stale");
     assert_eq!(seen["participants"][0]["life"], "dead");
     assert_eq!(run(&mut ipc(&room, &["rm", "x"])).code, Some(0));
+}
+
+// Would catch counts that are not shown, or those of one end at the other, and a reader without a role that nobody sees.
+#[test]
+fn inspect_tells_what_was_counted() {
+    let room = Room::new();
+    let ring = spsc::Ring::<u64>::options()
+        .capacity(4)
+        .create(room.path().join("x").as_path())
+        .expect("a ring");
+    let (mut producer, mut consumer) = (
+        ring.producer().expect("a producer"),
+        ring.consumer().expect("a consumer"),
+    );
+    for message in 0..4 {
+        producer.push(message).expect("room");
+    }
+    assert!(producer.try_push(4).is_err());
+    for message in 0..4 {
+        assert_eq!(consumer.pop(), Ok(message));
+    }
+    assert!(consumer.try_pop().is_err() && consumer.try_pop().is_err());
+    let seen = json(&room, &["inspect", "x", "--json"]);
+    let counted = &seen["objects"][0]["counted"];
+    let of = |end: &str| {
+        let counts = &counted[end];
+        ["messages", "bytes", "full", "empty", "lagged"].map(|what| counts[what].as_u64())
+    };
+    assert_eq!(of("produced"), [4, 32, 1, 0, 0].map(Some), "{counted}");
+    assert_eq!(of("consumed"), [4, 32, 0, 2, 0].map(Some), "{counted}");
+    assert_eq!(counted["parties"][1]["end"], "consumer");
+    assert_eq!(counted["parties"][1]["participant"], 1);
+    let page = text(&run(&mut ipc(&room, &["inspect", "x"])));
+    let numbers = |line: &str| {
+        let line = page
+            .lines()
+            .find(|text| text.trim_start().starts_with(line));
+        let line = line.unwrap_or_else(|| panic!("not in {page}"));
+        let words: Vec<_> = line.split_whitespace().skip(2).map(str::to_owned).collect();
+        words.join(" ")
+    };
+    assert_eq!(
+        numbers("COUNTED BY"),
+        "MESSAGES BYTES REFUSED WAITS WAKE-UPS LAGGED RECOVERED"
+    );
+    assert!(numbers("all producers").starts_with("4 32 B 1 "), "{page}");
+    assert!(numbers("all consumers").starts_with("4 32 B 2 "), "{page}");
+
+    // A lossy reader has no role, and nobody waits for it: its seat alone tells of it.
+    let ring = broadcast::Ring::<u64>::options()
+        .capacity(4)
+        .create(room.path().join("all").as_path())
+        .expect("a ring");
+    let mut reader = ring.lossy(broadcast::Start::Oldest).expect("a reader");
+    let mut producer = ring.producer().expect("a producer");
+    for message in 0..10 {
+        producer.push(message).expect("room");
+    }
+    assert!(reader.try_pop().is_err(), "it has missed some");
+    let seen = json(&room, &["inspect", "all", "--json"]);
+    let counted = &seen["objects"][0]["counted"];
+    assert!(
+        counted["consumed"]["lagged"].as_u64() >= Some(6),
+        "{counted}"
+    );
 }
 
 #[derive(Clone, Copy, Layout, Pod, Zeroable)]

@@ -43,6 +43,7 @@ fn it_shows_what_moves_and_leaves_the_terminal_as_it_was() {
             });
             terminal.see("a past", |screen| screen.contains('█'));
             terminal.see("a lag", |screen| screen.contains(" behind"));
+            terminal.see("what is counted", |screen| screen.contains("iB/s"));
         }
         assert!(terminal.screen().alternate_screen() && terminal.screen().hide_cursor());
         assert!(!terminal.settings().local_modes.contains(LocalModes::ECHO));
@@ -88,7 +89,11 @@ fn it_is_plain_where_there_is_no_terminal() {
             "{line}"
         );
         assert!(
-            line.contains("attached 2") && line.contains(" behind"),
+            line.contains("attached 2") && line.contains(" behind, "),
+            "{line}"
+        );
+        assert!(
+            line.contains("; producer process ") && line.matches("iB/s").count() == 2,
             "{line}"
         );
     }

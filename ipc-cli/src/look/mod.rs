@@ -3,6 +3,7 @@
 //! The segment is mapped for reading only, no row of its table is taken, no byte is locked, no word is stored. What is
 //! told was so when it was looked at.
 
+pub(crate) mod counted;
 pub(crate) mod follow;
 mod kinds;
 pub(crate) mod process;
@@ -18,6 +19,7 @@ use ipc_core::participant::{Life, ParticipantId};
 use ipc_core::segment::{Entry, FORMAT_VERSION, Place, Segment, SegmentError, SegmentView};
 use serde::{Serialize, Serializer};
 
+use counted::Counted;
 pub(crate) use kinds::Lock;
 pub(crate) use rings::{Holder, Ring};
 
@@ -173,6 +175,8 @@ pub(crate) struct Object {
     /// The layout of its elements.
     pub(crate) schema: String,
     pub(crate) ring: Option<Ring>,
+    /// What was counted in the ring.
+    pub(crate) counted: Option<Counted>,
     pub(crate) lock: Option<Lock>,
     #[serde(serialize_with = "as_map")]
     pub(crate) facts: Vec<(&'static str, String)>,
@@ -404,12 +408,15 @@ fn state(participants: &[Participant]) -> State {
 }
 
 fn object(view: &SegmentView, entry: &Entry) -> (Object, Vec<kinds::Point>) {
-    let seen = match view.object(&entry.name) {
-        Ok(object) => kinds::look(&object),
-        Err(error) => kinds::Seen {
-            fault: Some(error.to_string()),
-            ..kinds::Seen::default()
-        },
+    let (seen, counted) = match view.object(&entry.name) {
+        Ok(object) => (kinds::look(&object), Counted::of(&object)),
+        Err(error) => (
+            kinds::Seen {
+                fault: Some(error.to_string()),
+                ..kinds::Seen::default()
+            },
+            None,
+        ),
     };
     let object = Object {
         name: show::plain(&entry.name),
@@ -420,6 +427,7 @@ fn object(view: &SegmentView, entry: &Entry) -> (Object, Vec<kinds::Point>) {
         fingerprint: format!("{:016x}", entry.fingerprint),
         schema: values::lines(&entry.schema).join("\n"),
         ring: seen.ring,
+        counted,
         lock: seen.lock,
         facts: seen.facts,
         fault: seen.fault,

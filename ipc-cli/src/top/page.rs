@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::Watched;
+use super::{Watched, rates};
 use crate::look::{Object, Ring, Seen};
 use crate::show::{self, Look, Screen};
 
@@ -97,7 +97,8 @@ fn segment(lines: &mut Vec<(String, Look)>, one: &Watched, seen: &Seen, width: u
             if full { Look::Warning } else { Look::Plain },
         ));
         if let Some(ring) = &object.ring {
-            lines.extend(behind(seen, ring).map(|line| (format!("    {line}"), Look::Faint)));
+            let workers = workers(seen, ring, known).into_iter();
+            lines.extend(workers.map(|line| (format!("    {line}"), Look::Faint)));
         }
     }
     for wait in &seen.waits {
@@ -124,17 +125,76 @@ fn sleeping(object: &Object) -> &'static str {
     }
 }
 
-/// How far each end that reads is behind.
-fn behind<'a>(seen: &'a Seen, ring: &'a Ring) -> impl Iterator<Item = String> + 'a {
-    let readers = ring.roles.iter().filter(|role| role.role != "producer");
-    readers.filter_map(|role| {
-        let who = seen.who(role.participant?);
-        Some(format!(
-            "{} {who}: {} behind",
+/// Who works at each end: how far behind, and what was counted there lately, by the second.
+fn workers(seen: &Seen, ring: &Ring, known: &rates::Object) -> Vec<String> {
+    let mut readers: Vec<_> = ring
+        .roles
+        .iter()
+        .filter(|role| role.role != "producer" && role.participant.is_some())
+        .collect();
+    let mut lines = Vec::new();
+    for party in &known.parties {
+        let Some(number) = party.participant else {
+            continue;
+        };
+        // In a broadcast, one who reads at a place of its own may read at another as well.
+        let role = readers
+            .iter()
+            .position(|role| party.end == "consumer" && role.participant == Some(number));
+        let role = role.map(|index| readers.remove(index));
+        let end = role.map_or(party.end, |role| role.role);
+        let mut texts = counts(party);
+        if let Some(role) = role {
+            texts.insert(0, format!("{} behind", show::count(role.behind)));
+        }
+        lines.push(format!(
+            "{end} {}: {}",
+            seen.who(number),
+            match texts.is_empty() {
+                true => "nothing".to_owned(),
+                false => texts.join(", "),
+            }
+        ));
+    }
+    for role in readers {
+        let who = role.participant.map(|number| seen.who(number));
+        lines.push(format!(
+            "{} {}: {} behind",
             role.role,
+            who.unwrap_or_default(),
             show::count(role.behind)
-        ))
-    })
+        ));
+    }
+    lines
+}
+
+/// What was counted by the second, without what did not happen.
+fn counts(party: &rates::Since) -> Vec<String> {
+    let counts = &party.counts;
+    let per_second = |count: u64| count as f64 / party.seconds;
+    let mut texts = Vec::new();
+    if counts.messages > 0 {
+        texts.push(format!("{}/s", show::short(per_second(counts.messages))));
+    }
+    if counts.bytes > 0 {
+        texts.push(format!(
+            "{}/s",
+            show::bytes(per_second(counts.bytes) as u64)
+        ));
+    }
+    for (count, what) in [
+        (counts.full, "full"),
+        (counts.empty, "empty"),
+        (counts.waits, "waits"),
+        (counts.wake_ups, "wake-ups"),
+        (counts.lagged, "lagged"),
+        (counts.recovered, "recovered"),
+    ] {
+        if count > 0 {
+            texts.push(format!("{} {what}/s", show::short(per_second(count))));
+        }
+    }
+    texts
 }
 
 /// A few lines for whoever is no terminal: one for each object that can move.
@@ -160,7 +220,7 @@ pub(super) fn plain(watched: &[Watched]) -> String {
             let lag: Vec<String> = object
                 .ring
                 .iter()
-                .flat_map(|ring| behind(seen, ring))
+                .flat_map(|ring| workers(seen, ring, known))
                 .collect();
             let _ = writeln!(
                 text,

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::look::Seen;
+use crate::look::counted::{self, Counted};
 use crate::show;
 
 /// Looks that are remembered.
@@ -24,10 +25,22 @@ pub(super) struct Rates {
 #[derive(Debug, Default)]
 pub(super) struct Object {
     counts: Option<Counts>,
+    counted: Option<Counted>,
+    /// What each place at an end has counted between the last two looks.
+    pub(super) parties: Vec<Since>,
     /// Per second, when last looked at.
     pub(super) rate: Rate,
     /// How many were pushed per second at each look.
     pub(super) history: VecDeque<f64>,
+}
+
+/// What was counted at one place between two looks.
+#[derive(Debug)]
+pub(super) struct Since {
+    pub(super) end: &'static str,
+    pub(super) participant: Option<u16>,
+    pub(super) counts: counted::Counts,
+    pub(super) seconds: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +108,25 @@ impl Rates {
                 }
             }
             known.counts = Some(counts);
+            if let (Some(now), Some(before), Some(seconds)) =
+                (&object.counted, &known.counted, seconds)
+            {
+                let since = |party: &counted::Party| {
+                    let mut before = before.parties.iter();
+                    let before =
+                        before.find(|old| (old.end, old.index) == (party.end, party.index));
+                    // One who was not there at the last look has counted all of it since.
+                    let before = before.map_or_else(counted::Counts::default, |old| old.ever);
+                    Since {
+                        end: party.end,
+                        participant: party.participant,
+                        counts: party.ever.since(&before),
+                        seconds,
+                    }
+                };
+                known.parties = now.parties.iter().map(since).collect();
+            }
+            known.counted.clone_from(&object.counted);
         }
     }
 
@@ -112,6 +144,7 @@ impl Rates {
                 "producers_sleep": ring.map(|ring| ring.producers_sleep),
                 "consumers_sleep": ring.map(|ring| ring.consumers_sleep),
                 "roles": ring.map(|ring| &ring.roles),
+                "counted": object.counted,
             }))
         });
         Value::Array(moving.collect())
