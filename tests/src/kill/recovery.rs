@@ -54,13 +54,16 @@ const FOOT: &str = "
 | the same with `--quick` | a sample of that, with a least number of kills for each row |
 | the same with `--soak 180` | instead: workers at full speed, killed at random, and ledgers of what each has done |
 | the same with `--only mpmc/push` | the rows whose names begin so |
+| `cargo run -p ipc-tests --bin kill -- --mode all --quick` | that sample on a debug build, whose operations have several times as many instructions |
 | `tests/mutants.sh kill` | takes one defence out at a time; the check that its patch names must fail |
 
 It prints its seed, and `--seed` repeats the sample. Operations of up to 2,000 instructions are killed at every one of them;
 longer ones wherever the region, a lock or a file changed, at the entry and the exit of each system call, asleep in it, and
-at a sample of the rest, whose number is printed. Each operation in each state has a least number of kills, each proved by the
-address at which the victim stood and by its exit status; less is a violation. Short operations are gone over again until it
-is reached. Clearing up may take 5 ms, and 100 ms may pass from the kill until it is done; whoever is over a limit is
+at a sample of the rest, whose number is printed. Where a sample of a recovery will do, recoverers of one kind are killed at
+the points of one that was gone through instruction by instruction; one that comes by another way is gone through afresh. Each
+operation in each state has a least number of kills, each proved by the address at which the victim stood and by its exit
+status; less is a violation. Short operations are gone over again until it is reached. What each kind and mode took is printed
+at the end. Clearing up may take 5 ms, and 100 ms may pass from the kill until it is done; whoever is over a limit is
 measured again on a new kill at the same instruction, up to three times, so that a busy machine is no violation. The
 time that the harness itself waited for a processor is printed beside it.
 ";
