@@ -100,6 +100,10 @@ pub enum Waiters {
 
 impl<M: Memory> Event<M> {
     /// The event whose word is at `at`.
+    ///
+    /// # Errors
+    ///
+    /// If `at` is no multiple of 4, or the word does not lie in the area.
     pub fn new(area: &Area<M>, at: usize, waiters: Waiters) -> Result<Self, OutOfArea> {
         let registered = area.memory().takes_part_in_fences();
         Ok(Self {

@@ -42,6 +42,8 @@
 //! # Ok(()) }
 //! ```
 
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
+
 // So that what the derive macros write compiles in this crate too.
 extern crate self as ipc_core;
 

@@ -65,6 +65,10 @@ pub unsafe trait Memory: Clone {
 
     /// Compares and exchanges the word at `at`.
     ///
+    /// # Errors
+    ///
+    /// What was there, if it was not `old`: nothing was stored then.
+    ///
     /// # Safety
     ///
     /// As for [`load32`](Self::load32).
@@ -86,6 +90,10 @@ pub unsafe trait Memory: Clone {
     unsafe fn store64(&self, at: usize, value: u64, order: Ordering);
 
     /// Compares and exchanges the word at `at`.
+    ///
+    /// # Errors
+    ///
+    /// What was there, if it was not `old`: nothing was stored then.
     ///
     /// # Safety
     ///
@@ -201,6 +209,10 @@ pub unsafe trait Memory: Clone {
 
     /// Writes a range back to storage and waits until it is there. Nothing to do where there is no storage.
     ///
+    /// # Errors
+    ///
+    /// What the system says of the write. What of the range is in storage is unknown then.
+    ///
     /// # Safety
     ///
     /// `at + len <= len()`.
@@ -294,6 +306,10 @@ pub struct Area<M> {
 
 impl<M: Memory> Area<M> {
     /// The range of `len` bytes at `at`.
+    ///
+    /// # Errors
+    ///
+    /// If the range does not lie in the memory.
     pub fn new(memory: M, at: usize, len: usize) -> Result<Self, OutOfArea> {
         let whole = Self {
             at: 0,
@@ -304,6 +320,10 @@ impl<M: Memory> Area<M> {
     }
 
     /// A range of this range.
+    ///
+    /// # Errors
+    ///
+    /// If the range does not lie in this one.
     pub fn part(&self, at: usize, len: usize) -> Result<Self, OutOfArea> {
         let at = self.check(at, len, 1)?;
         Ok(Self {
@@ -334,6 +354,10 @@ impl<M: Memory> Area<M> {
     }
 
     /// Copies bytes out, if they all lie in the area.
+    ///
+    /// # Errors
+    ///
+    /// If they do not; nothing is copied then.
     pub fn read(&self, at: usize, into: &mut [u8]) -> Result<(), OutOfArea> {
         let at = self.check(at, into.len(), 1)?;
         // SAFETY: `check` found `at + into.len()` to lie within the memory.
@@ -342,6 +366,10 @@ impl<M: Memory> Area<M> {
     }
 
     /// Copies bytes in, if they all lie in the area.
+    ///
+    /// # Errors
+    ///
+    /// If they do not; nothing is copied then.
     pub fn write(&self, at: usize, from: &[u8]) -> Result<(), OutOfArea> {
         let at = self.check(at, from.len(), 1)?;
         // SAFETY: `check` found `at + from.len()` to lie within the memory.
@@ -350,6 +378,10 @@ impl<M: Memory> Area<M> {
     }
 
     /// Writes a range back to storage and waits, if it lies in the area.
+    ///
+    /// # Errors
+    ///
+    /// If it does not, or what the system says of the write.
     pub fn sync(&self, at: usize, len: usize) -> std::io::Result<()> {
         let at = self.check(at, len, 1).map_err(std::io::Error::other)?;
         // SAFETY: `check` found `at + len` to lie within the memory.

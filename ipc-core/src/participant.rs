@@ -130,6 +130,10 @@ struct Row<M> {
 
 impl<M: Memory> Participants<M> {
     /// The table in `area`, one row for each [`ROW`] bytes.
+    ///
+    /// # Errors
+    ///
+    /// If the area is not aligned to 8.
     pub fn new(area: Area<M>) -> Result<Self, OutOfArea> {
         let count = (area.len() / ROW).min(MAX_PARTICIPANTS.into());
         let row = |index: usize| {
@@ -161,6 +165,10 @@ impl<M: Memory> Participants<M> {
 
     /// Takes a free row; where there is none, clears up after dead participants by `resolve` (see
     /// [`recover`](Self::recover)) until one is free.
+    ///
+    /// # Errors
+    ///
+    /// If every row is taken by one who lives, or whom `resolve` could not clear up after.
     pub fn join(
         &self,
         mut resolve: impl FnMut(ParticipantId) -> bool,

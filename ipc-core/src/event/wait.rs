@@ -47,6 +47,10 @@ pub struct Waited<T> {
 /// Gives nothing when `deadline`, in the time of [`Memory::now`], has come; `attempt` is made at least once. About every
 /// [`SLICE`] of waiting, and before it gives up, `look_around` is called, to find out whether whoever is waited for still
 /// lives; an error from either ends the wait.
+///
+/// # Errors
+///
+/// The first error of `attempt` or of `look_around`. That the deadline has come is none: nothing was got then.
 pub fn wait_until<M: Memory, T, E>(
     event: &Event<M>,
     wait: Wait,
@@ -61,6 +65,10 @@ pub fn wait_until<M: Memory, T, E>(
 ///
 /// The events may lie in different segments. Where the kernel cannot wait for several words (before 5.16), and for
 /// every event after the 128th, sleeps last a millisecond at most.
+///
+/// # Errors
+///
+/// The first error of `attempt` or of `look_around`. That the deadline has come is none: nothing was got then.
 ///
 /// # Panics
 ///

@@ -136,6 +136,10 @@ struct Row<M> {
 impl<M: Memory> Counter<M> {
     /// The counter in `area` with a lease row for each of `rows` participants. `lock` is the first of its numbers among the
     /// lock bytes: one for the lock, then one each for the presence and the lease of every row.
+    ///
+    /// # Errors
+    ///
+    /// If the area is too short for so many rows.
     pub fn new(area: &Area<M>, rows: u16, lock: u64, durable: bool) -> Result<Self, OutOfArea> {
         let row = |index: usize| {
             let at = field::LEASES + index * LEASE;
@@ -183,6 +187,11 @@ impl<M: Memory> Counter<M> {
     /// Makes sure that drawing goes on above everything that was given, and that this participant's presence vouches for
     /// the continuity of the memory for as long as it is attached. `adoptions` counts how often the file was adopted as the
     /// successor of another one: each time a new epoch begins.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Damaged`] if no slot of the mark is whole, [`Refusal::Failed`] if the mark could not be written or
+    /// the kernel locks no byte of the file, [`Refusal::Exhausted`] if the last epoch has begun.
     pub fn attach(&self, me: ParticipantId, adoptions: u64) -> Result<(), Refusal> {
         if !self.durable {
             return Ok(());
@@ -243,6 +252,11 @@ impl<M: Memory> Counter<M> {
     }
 
     /// Draws `count` ids in a row, at most [`MOST`]: they are the caller's once this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Exhausted`] if the epoch has not so many, [`Refusal::Failed`] if the mark on disk could not be moved ahead,
+    /// now or earlier. What was drawn for it is lost, and comes to nobody.
     pub fn draw_many(&self, count: u64) -> Result<u64, Refusal> {
         // Before they are drawn: large draws that fail must not bring the counter around.
         if count > MOST || self.next.load(Relaxed) >= LAST {
@@ -489,6 +503,10 @@ pub struct Lease<M: Memory> {
 
 impl<M: Memory> Lease<M> {
     /// Gives the next id.
+    ///
+    /// # Errors
+    ///
+    /// As [`Counter::draw_many`], when a block has to be drawn; never while there are ids left in the block.
     #[inline]
     pub fn give(&mut self) -> Result<u64, Refusal> {
         if self.next == self.end {

@@ -23,6 +23,10 @@ pub struct Arena<M> {
 
 impl<M: Memory> Area<M> {
     /// The `len` bytes at `at` as an arena. `len` must be a power of two and at least 8.
+    ///
+    /// # Errors
+    ///
+    /// If `len` is no such power, `at` no multiple of 8, or the bytes do not all lie in the area.
     pub fn arena(&self, at: usize, len: usize) -> Result<Arena<M>, OutOfArea> {
         let place = self.check(at, len, 8)?;
         if !len.is_power_of_two() || len < 8 {

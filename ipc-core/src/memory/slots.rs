@@ -13,6 +13,10 @@ use super::{Area, Memory, OutOfArea};
 impl<M: Memory> Area<M> {
     /// `count` slots of `stride` bytes at `at`. `count` must be a power of two; slots are aligned to 8 where `stride`
     /// is a multiple of 8.
+    ///
+    /// # Errors
+    ///
+    /// If `count` is no power of two, `stride` or `at` does not keep to the alignment, or the slots do not all lie in the area.
     pub fn slots(&self, at: usize, stride: usize, count: usize) -> Result<Slots<M>, OutOfArea> {
         let align = if stride % 8 == 0 { 8 } else { 1 };
         let refusal = OutOfArea {
@@ -67,6 +71,10 @@ impl<M: Memory> Slots<M> {
     }
 
     /// The same part of every slot: `len` bytes at `at`.
+    ///
+    /// # Errors
+    ///
+    /// If the part does not lie in a slot.
     pub fn part(&self, at: usize, len: usize) -> Result<Self, OutOfArea> {
         let at = self.check(at, len, 1)?;
         Ok(Self {
@@ -78,6 +86,10 @@ impl<M: Memory> Slots<M> {
     }
 
     /// The 64-bit word at `at` of every slot.
+    ///
+    /// # Errors
+    ///
+    /// If `at` or the stride is no multiple of 8, or the word does not lie in a slot.
     pub fn words(&self, at: usize) -> Result<Words<M>, OutOfArea> {
         let at = self.check(at, 8, 8)?;
         Ok(Words {
@@ -247,6 +259,10 @@ impl<M: Memory> Words<M> {
     }
 
     /// Replaces `old` by `new`; on failure gives what was there. A failure orders nothing.
+    ///
+    /// # Errors
+    ///
+    /// What was there, if it was not `old`: nothing was stored then.
     #[inline]
     #[cfg_attr(loom, track_caller)]
     pub fn exchange(&self, position: u64, old: u64, new: u64, order: Ordering) -> Result<u64, u64> {

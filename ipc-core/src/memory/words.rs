@@ -13,6 +13,10 @@ use super::{Area, Memory, OutOfArea};
 
 impl<M: Memory> Area<M> {
     /// The 32-bit word at `at`.
+    ///
+    /// # Errors
+    ///
+    /// If `at` is no multiple of 4, or the word does not lie in the area.
     pub fn word32(&self, at: usize) -> Result<Word32<M>, OutOfArea> {
         Ok(Word32 {
             at: self.check(at, 4, 4)?,
@@ -21,6 +25,10 @@ impl<M: Memory> Area<M> {
     }
 
     /// The 64-bit word at `at`.
+    ///
+    /// # Errors
+    ///
+    /// If `at` is no multiple of 8, or the word does not lie in the area.
     pub fn word64(&self, at: usize) -> Result<Word64<M>, OutOfArea> {
         Ok(Word64 {
             at: self.check(at, 8, 8)?,
@@ -54,6 +62,10 @@ impl<M: Memory> Word32<M> {
     }
 
     /// Replaces `old` by `new`; on failure gives what was there. A failure orders nothing.
+    ///
+    /// # Errors
+    ///
+    /// What was there, if it was not `old`: nothing was stored then.
     #[inline]
     #[cfg_attr(loom, track_caller)]
     pub fn exchange(&self, old: u32, new: u32, order: Ordering) -> Result<u32, u32> {
@@ -119,6 +131,10 @@ impl<M: Memory> Word64<M> {
     }
 
     /// Replaces `old` by `new`; on failure gives what was there. A failure orders nothing.
+    ///
+    /// # Errors
+    ///
+    /// What was there, if it was not `old`: nothing was stored then.
     #[inline]
     #[cfg_attr(loom, track_caller)]
     pub fn exchange(&self, old: u64, new: u64, order: Ordering) -> Result<u64, u64> {

@@ -106,6 +106,10 @@ impl<T: Shared> RegionView<T> {
     }
 
     /// A private copy. What is stored meanwhile may be in it or not, or in part.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "the region was found to lie in its object when it was opened"
+    )]
     pub fn copy(&self) -> Box<T> {
         let mut copy = zeroed::<T>();
         let to: *mut T = &mut *copy;
@@ -146,6 +150,10 @@ impl<T: Load> RegionView<T> {
 
 impl<M: Message> RegionView<SharedCell<M>> {
     /// Copies the value out. While somebody sets it, the copy may be torn.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "the cell was found to lie in its object when the region was opened"
+    )]
     pub fn get(&self) -> M {
         let mut value = M::zeroed();
         self.area

@@ -53,6 +53,10 @@ impl SegmentView {
     }
 
     /// The object of that name.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of that name; the message lists those that there are.
     pub fn object(&self, name: &str) -> Result<ObjectView, SegmentError> {
         let (entry, area) = self.whole.object(name)?;
         Ok(ObjectView {
@@ -100,6 +104,10 @@ impl ObjectView {
     }
 
     /// Checks that the object is of the kind, version and element layout that the caller expects.
+    ///
+    /// # Errors
+    ///
+    /// What differs: the kind, the version, or the layouts, line by line.
     pub fn expect(&self, kind: [u8; 8], version: u32, schema: &str) -> Result<(), SegmentError> {
         self.entry.expect(kind, version, schema)
     }

@@ -103,6 +103,10 @@ fn arrived(turn: u64, me: ParticipantId) -> u64 {
 
 impl<M: Memory> Seats<M> {
     /// So many seats in `area`.
+    ///
+    /// # Errors
+    ///
+    /// If the area is too short for them.
     pub fn new(area: &Area<M>, count: usize) -> Result<Self, OutOfArea> {
         let seat = |index| area.word64(field::SEATS + 8 * index);
         Ok(Self {
@@ -137,6 +141,10 @@ impl<M: Memory> Seats<M> {
     }
 
     /// A1 to A3. True for the one that ended the round.
+    ///
+    /// # Errors
+    ///
+    /// [`BarrierError::Broken`] if the holder of a seat died or gave up, [`BarrierError::TimedOut`] at the deadline.
     pub fn wait(
         &self,
         me: ParticipantId,

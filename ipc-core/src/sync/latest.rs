@@ -84,6 +84,10 @@ pub struct Register<M> {
 
 impl<M: Memory> Register<M> {
     /// The register for values of `size` bytes in `area`.
+    ///
+    /// # Errors
+    ///
+    /// If the area is too short for values of that size.
     pub fn new(area: &Area<M>, size: usize) -> Result<Self, OutOfArea> {
         let slots = area.slots(field::SLOTS, stride(size).unwrap_or(usize::MAX), COUNT)?;
         Ok(Self {
@@ -160,6 +164,10 @@ impl<M: Memory> Register<M> {
     }
 
     /// Takes the lease.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lock::lock`].
     pub fn lease(
         &self,
         me: ParticipantId,
@@ -469,6 +477,10 @@ impl<T: Message> LatestView<T> {
     /// Waits for a version beyond `version`, and tells the newest. Who cannot write cannot say that he sleeps, so nobody
     /// wakes him: he polls as [`set_wait`](Self::set_wait) says, then looks again after an eighth of the time that he has
     /// waited, every 40 ms at last. Who must know sooner opens the register for writing as well.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "without a deadline it does not time out"
+    )]
     pub fn wait(&self, version: u64) -> u64 {
         self.wait_within(version, None)
             .expect("without a deadline there is no end but a newer version")

@@ -137,6 +137,10 @@ fn is_free(word: u32) -> bool {
 
 impl<M: Memory> Lock<M> {
     /// The lock whose word is at `at`.
+    ///
+    /// # Errors
+    ///
+    /// If `at` is no multiple of 4, or the word does not lie in the area.
     pub fn new(area: &Area<M>, at: usize) -> Result<Self, OutOfArea> {
         Ok(Self {
             word: area.word32(at)?,
@@ -144,6 +148,10 @@ impl<M: Memory> Lock<M> {
     }
 
     /// Takes the lock if it is free.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Held`] by whom, and [`Refused::Ended`].
     #[inline]
     pub fn try_lock(&self, me: ParticipantId, entry: Entry) -> Result<Taken, Refused> {
         // ORDERING: Acquire pairs with the Release in `unlock`, in `unlock_slow` and in `recover`.
@@ -178,6 +186,10 @@ impl<M: Memory> Lock<M> {
     }
 
     /// Takes the lock, waiting for it until `deadline`. `recover` clears up after a participant if it has died.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::TimedOut`] at the deadline, and [`Refused::Ended`].
     #[inline]
     pub fn lock(
         &self,

@@ -71,6 +71,10 @@ pub struct Readers<M> {
 
 impl<M: Memory> Readers<M> {
     /// The lock of so many participants in `area`.
+    ///
+    /// # Errors
+    ///
+    /// If the area is too short for them.
     pub fn new(area: &Area<M>, participants: usize) -> Result<Self, OutOfArea> {
         let count = |index| area.word32(field::READERS + index * field::STRIDE);
         Ok(Self {
@@ -128,6 +132,10 @@ impl<M: Memory> Readers<M> {
     }
 
     /// R1 to R5.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lock::lock`].
     pub fn read(
         &self,
         me: ParticipantId,
@@ -147,6 +155,10 @@ impl<M: Memory> Readers<M> {
     }
 
     /// W1 to W4.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lock::lock`]; the readers that are there count as a holder.
     pub fn write(
         &self,
         me: ParticipantId,

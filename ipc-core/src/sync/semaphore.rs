@@ -47,6 +47,10 @@ pub struct Permits<M> {
 
 impl<M: Memory> Permits<M> {
     /// So many permits in `area`.
+    ///
+    /// # Errors
+    ///
+    /// If the area is too short for them.
     pub fn new(area: &Area<M>, count: usize) -> Result<Self, OutOfArea> {
         let holder = |index| area.word32(HOLDERS + 4 * index);
         Ok(Self {

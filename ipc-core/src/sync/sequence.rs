@@ -108,6 +108,10 @@ pub struct Counter<M> {
 
 impl<M: Memory> Counter<M> {
     /// The counter whose word is at `at`.
+    ///
+    /// # Errors
+    ///
+    /// If `at` is no multiple of 8, or the word does not lie in the area.
     pub fn new(area: &Area<M>, at: usize) -> Result<Self, OutOfArea> {
         Ok(Self {
             word: area.word64(at)?,
