@@ -34,6 +34,7 @@
 //! ```
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 pub mod broadcast;
 pub mod broadcast_bytes;

@@ -86,6 +86,10 @@ impl<'a, T: Message, S: SendSide<Memory = Mapped>> Reservation<'a, T, S> {
 
     /// The message where it lies.
     ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that has the handle.
+    ///
     /// # Safety
     ///
     /// Every process that has the ring open must keep to its protocol while the reference lives: none may write to this
@@ -173,6 +177,10 @@ impl<'a, T: Message, S: LendSide<Memory = Mapped>> Loan<'a, T, S> {
     }
 
     /// The message where it lies.
+    ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that has the handle.
     ///
     /// # Safety
     ///

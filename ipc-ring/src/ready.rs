@@ -34,6 +34,10 @@ impl<T: Message, S: ReceiveSide<Memory = Mapped>> Consumer<T, S> {
     /// Takes the next message if there is one. If the answer is [`PopError::Empty`] or [`PopError::Pending`], `ready` becomes
     /// readable when it is worth to try again, or when it is time to look whether the producer lives, which this does: its
     /// death is told by [`PopError::PeerDead`] within 100 ms, as by the calls that wait. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_pop`](Consumer::try_pop), and [`PopError::PeerDead`].
     pub fn try_pop_or_arm(&mut self, ready: &Readiness) -> Result<T, PopError> {
         match self.try_pop() {
             Err(PopError::Empty | PopError::Pending(_)) => {
@@ -50,6 +54,10 @@ impl<T: Message, S: SendSide<Memory = Mapped>> Producer<T, S> {
     /// Pushes a message if there is room. If the answer is [`PushError::Full`], `ready` becomes readable when it is worth
     /// to try again, or when it is time to look whether the consumer lives, which this does: its death is told by
     /// [`PushError::PeerDead`] within 100 ms, as by the calls that wait. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_push`](Producer::try_push), and [`PushError::PeerDead`].
     pub fn try_push_or_arm(&mut self, message: T, ready: &Readiness) -> Result<(), PushError<T>> {
         match self.try_push(message) {
             Err(PushError::Full(message)) => {

@@ -45,6 +45,10 @@ pub trait Ring: Sized {
     }
 
     /// The ring in an object, if it is one of this kind and of this layout.
+    ///
+    /// # Errors
+    ///
+    /// If it is of another kind, version or layout; the message says what differs.
     fn attach(object: Object) -> Result<Self, SegmentError>;
 
     /// The object that the ring is in.

@@ -47,6 +47,10 @@ pub struct Role<M> {
 
 impl<M: Memory> Role<M> {
     /// The role whose word is at `at`.
+    ///
+    /// # Errors
+    ///
+    /// If `at` is no multiple of 8, or the word does not lie in the area.
     pub fn new(area: &Area<M>, at: usize) -> Result<Self, OutOfArea> {
         Ok(Self {
             word: area.word64(at)?,
@@ -54,6 +58,10 @@ impl<M: Memory> Role<M> {
     }
 
     /// Takes the role if nobody has it; otherwise tells who does.
+    ///
+    /// # Errors
+    ///
+    /// Who has it. It may have died: recover it, and try again.
     pub fn claim(&self, me: ParticipantId) -> Result<(), ParticipantId> {
         let mut word = self.word.load(Acquire);
         loop {

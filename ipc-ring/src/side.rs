@@ -98,6 +98,10 @@ pub trait Peek: Whole {
     fn newest(&self, lane: usize) -> Spot;
 
     /// Copies the message at that place, if it is there and stays whole meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`NoPeek`]: not there yet, gone by, or contradicting itself.
     fn peek(&self, lane: usize, at: Spot, into: &mut Vec<u8>) -> Result<Spot, NoPeek>;
 }
 
@@ -206,14 +210,26 @@ pub trait Side {
 /// The producer's side. None of its calls waits.
 pub trait SendSide: Side {
     /// Copies one message in and publishes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]; nothing was pushed then.
     fn try_push_one(&mut self, message: &[u8]) -> Result<(), Refusal>;
 
     /// Copies as many of the messages in as there is room for, and publishes them. At least one, unless refused.
     /// `messages` holds whole messages, at least one.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]; nothing was pushed then.
     fn try_push(&mut self, messages: &[u8]) -> Result<usize, Refusal>;
 
     /// Takes the next place, to be written through [`payload`](Self::payload) and then given to either
     /// [`commit`](Self::commit) or [`abort`](Self::abort). One at a time: a place that is still taken is aborted first.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]; no place is taken then.
     fn try_reserve(&mut self) -> Result<u64, Refusal>;
 
     /// Publishes the reserved place.
@@ -229,10 +245,18 @@ pub trait SendSide: Side {
 /// The consumer's side. None of its calls waits.
 pub trait ReceiveSide: Side {
     /// Copies one message out and commits it.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]; nothing was taken then, and `into` may hold anything.
     fn try_pop_one(&mut self, into: &mut [u8]) -> Result<(), Refusal>;
 
     /// Copies as many messages out as there are and as fit in, and commits them. At least one, unless refused. `into`
     /// has room for whole messages, at least one.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]; nothing was taken then, and `into` may hold anything.
     fn try_pop(&mut self, into: &mut [u8]) -> Result<usize, Refusal>;
 }
 
@@ -240,6 +264,10 @@ pub trait ReceiveSide: Side {
 pub trait LendSide: ReceiveSide {
     /// Takes the next message where it lies, to be given to either [`release`](Self::release) or
     /// [`put_back`](Self::put_back). One at a time: one that is still taken is released first.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]; nothing was taken then.
     fn try_read(&mut self) -> Result<Taken, Refusal>;
 
     /// Commits the message taken; its place is free for others.

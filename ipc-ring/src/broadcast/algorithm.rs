@@ -47,6 +47,10 @@ pub struct Shared<M> {
 
 impl<M: Memory> Shared<M> {
     /// The ring of `capacity` slots for messages of that size and alignment in `area`.
+    ///
+    /// # Errors
+    ///
+    /// If the capacity cannot be, or the area is too short for it.
     pub fn new(
         area: &Area<M>,
         capacity: usize,

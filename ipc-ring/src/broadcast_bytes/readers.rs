@@ -22,6 +22,10 @@ const BACK_OFF: Duration = Duration::from_nanos(800);
 
 impl<M: Memory> Shared<M> {
     /// A reader that the producer does not wait for. Refused if the ring makes no sense.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Corrupt`], if the marks contradict each other.
     pub fn watcher(&self, start: Start, latest: bool) -> Result<Watcher<M>, Refusal> {
         let mark = match start {
             Start::Newest => &self.tail,
@@ -35,6 +39,10 @@ impl<M: Memory> Shared<M> {
 
     /// A reader that the producer waits for. The caller has the role of the row at `index`. Refused if the ring makes no
     /// sense.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Corrupt`], if the marks contradict each other.
     pub fn receiver(&self, index: usize, start: Start) -> Result<Receiver<M>, Refusal> {
         let head = &self.heads[index];
         let from = head.position();

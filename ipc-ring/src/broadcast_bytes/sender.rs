@@ -39,6 +39,10 @@ pub struct Shared<M> {
 
 impl<M: Memory> Shared<M> {
     /// The ring with an arena of `capacity` bytes in `area`.
+    ///
+    /// # Errors
+    ///
+    /// If the capacity cannot be, or the area is too short for it.
     pub fn new(area: &Area<M>, capacity: usize) -> Result<Self, OutOfArea> {
         let audience = Audience::new(area)?;
         let rows = 0..audience.rows.len();
@@ -84,6 +88,10 @@ impl<M: Memory> Shared<M> {
     }
 
     /// What the holder of the producer's role works with.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Corrupt`] if the marks contradict each other.
     pub fn sender(&self) -> Result<Sender<M>, Refusal> {
         let tail = self.tail.get().ok_or(Refusal::Corrupt)?;
         let oldest = self.oldest.get().ok_or(Refusal::Corrupt)?;

@@ -78,6 +78,10 @@ pub(super) struct Lane<M> {
 
 impl<M: Memory> Shared<M> {
     /// `lanes` lanes in `area`, each with an arena of `capacity` bytes.
+    ///
+    /// # Errors
+    ///
+    /// If the capacity cannot be, or the area is too short for it.
     pub fn new(area: &Area<M>, lanes: usize, capacity: usize) -> Result<Self, OutOfArea> {
         let items = Event::new(area, field::ITEMS, Waiters::One)?;
         let closed = area.word32(field::CLOSED)?;
@@ -141,11 +145,19 @@ impl<M: Memory> Shared<M> {
     }
 
     /// What the holder of the producer's role of a lane works with.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Corrupt`] if the positions of the lane contradict each other.
     pub fn sender(&self, lane: usize) -> Result<Sender<M>, Refusal> {
         Sender::new(self.clone(), lane)
     }
 
     /// What the holder of the consumer's role works with. Refused only if no lane makes sense.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Corrupt`], in that case.
     pub fn receiver(&self) -> Result<Receiver<M>, Refusal> {
         Receiver::new(self.clone())
     }

@@ -61,6 +61,10 @@ impl<M: Memory> Receiver<M> {
     }
 
     /// The next record, which stays where it is until [`commit`](Self::commit).
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NotYet`] if there is none, [`Refusal::Closed`] if there will be none, [`Refusal::Corrupt`].
     #[inline(always)]
     pub fn try_next(&mut self) -> Result<Place, Refusal> {
         let end = &self.ends[self.at];
@@ -78,6 +82,10 @@ impl<M: Memory> Receiver<M> {
     }
 
     /// Copies bytes out of the payload of the next record, from byte `at` on. They must lie within it.
+    ///
+    /// # Panics
+    ///
+    /// If they do not.
     #[inline(always)]
     pub fn read(&self, record: &Place, at: usize, into: &mut [u8]) {
         assert!(at <= record.len && into.len() <= record.len - at);

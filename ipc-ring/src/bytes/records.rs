@@ -11,6 +11,10 @@ use crate::side::{Refusal, Side};
 /// The producer's side. None of its calls waits.
 pub trait SendRecords: Side {
     /// Room for a record of `len` bytes, which are at most half the arena. To forget the record is to give it back.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NotYet`] if there is no room, [`Refusal::Closed`], [`Refusal::Corrupt`].
     fn try_reserve(&mut self, len: usize) -> Result<Place, Refusal>;
 
     /// Copies bytes into the payload of a record that is reserved, from byte `at` on. They must lie within it.
@@ -20,6 +24,10 @@ pub trait SendRecords: Side {
     fn commit(&mut self, record: Place);
 
     /// Copies as many records in as there is room for, and publishes them. At least one, unless refused.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NotYet`] if there is no room, [`Refusal::Closed`], [`Refusal::Corrupt`].
     fn try_push_batch(&mut self, payloads: &[impl AsRef<[u8]>]) -> Result<usize, Refusal>;
 
     /// The arena, for views of a record.
@@ -30,6 +38,11 @@ pub trait SendRecords: Side {
 pub trait ReceiveRecords: Side {
     /// The next record, which stays where it is until [`commit`](Self::commit), or until it is written over, where a ring
     /// does not wait for its readers.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NotYet`] if there is none, [`Refusal::Closed`] if there will be none, [`Refusal::Lagged`] where a ring does not wait
+    /// for its readers, [`Refusal::Corrupt`].
     fn try_next(&mut self) -> Result<Place, Refusal>;
 
     /// Copies bytes out of the payload of the next record, from byte `at` on. They must lie within it.
@@ -37,6 +50,10 @@ pub trait ReceiveRecords: Side {
 
     /// Takes the record that [`try_next`](Self::try_next) gave last. Refused if it was written over meanwhile: what was
     /// copied of it may be anything.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Lagged`] then.
     fn commit(&mut self, record: Place) -> Result<(), Refusal>;
 }
 

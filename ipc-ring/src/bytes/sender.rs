@@ -52,6 +52,10 @@ impl<M: Memory> Sender<M> {
 
     /// Room for a record of `len` bytes, which are at most half the arena. Nothing is written to shared memory: to
     /// forget the record is to give it back.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NotYet`] if there is no room, [`Refusal::Closed`], [`Refusal::Corrupt`].
     #[inline(always)]
     pub fn try_reserve(&mut self, len: usize) -> Result<Place, Refusal> {
         if self.is_closed() {
@@ -61,6 +65,10 @@ impl<M: Memory> Sender<M> {
     }
 
     /// Copies as many records in as there is room for, and publishes them in one step. At least one, unless refused.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NotYet`] if there is no room, [`Refusal::Closed`], [`Refusal::Corrupt`].
     pub fn try_push_batch(&mut self, payloads: &[impl AsRef<[u8]>]) -> Result<usize, Refusal> {
         if self.is_closed() {
             return Err(Refusal::Closed);
@@ -83,6 +91,10 @@ impl<M: Memory> Sender<M> {
     }
 
     /// Copies bytes into the payload of a record that is reserved, from byte `at` on. They must lie within it.
+    ///
+    /// # Panics
+    ///
+    /// If they do not.
     #[inline(always)]
     pub fn write(&self, record: &Place, at: usize, bytes: &[u8]) {
         assert!(at <= record.len && bytes.len() <= record.len - at);

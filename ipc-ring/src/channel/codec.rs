@@ -12,10 +12,18 @@ pub type CodecError = Box<dyn std::error::Error + Send + Sync>;
 /// An encoding of values of type `M`.
 pub trait Codec<M> {
     /// Gives the bytes of a value, piece by piece, to `sink`. The same value gives the same bytes each time.
+    ///
+    /// # Errors
+    ///
+    /// If the value cannot be encoded, as the codec says.
     fn encode(value: &M, sink: impl FnMut(&[u8])) -> Result<(), CodecError>;
 
     /// The value that these bytes, all of them, are. The bytes may be anything: neither a panic nor an allocation out
     /// of proportion must come of them.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are no such value: a peer may have written anything there.
     fn decode(bytes: &[u8]) -> Result<M, CodecError>;
 }
 

@@ -84,6 +84,10 @@ impl<M: Memory> Log<M> {
     /// The journal in `area`. `rows` is how many participants the segment has, `lock` the first of the numbers among the lock
     /// bytes: one for the lock, then one for the presence of every participant. `persistent` if it is to survive a
     /// power cut.
+    ///
+    /// # Errors
+    ///
+    /// If the capacity cannot be, or the area is too short for it.
     pub fn new(
         area: &Area<M>,
         capacity: u64,
@@ -130,6 +134,10 @@ impl<M: Memory> Log<M> {
     }
 
     /// Appends a record; gives where it lies. See [`begin`](Self::begin).
+    ///
+    /// # Errors
+    ///
+    /// As [`begin`](Self::begin).
     #[inline]
     pub fn append(&self, me: ParticipantId, payload: &[u8]) -> Result<Range<u64>, JournalError> {
         let place = self.begin(me, payload.len())?;
@@ -137,6 +145,10 @@ impl<M: Memory> Log<M> {
     }
 
     /// Claims the place of a record with a payload of `len` bytes, which [`finish`](Self::finish) makes a record.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::TooLong`], [`JournalError::Full`], [`JournalError::Failed`] once a sync has failed, [`JournalError::Corrupt`].
     pub fn begin(&self, me: ParticipantId, len: usize) -> Result<Place, JournalError> {
         let max = self.geometry.max_len();
         if len as u64 > max {
@@ -369,6 +381,11 @@ impl<M: Memory> Log<M> {
     }
 
     /// Copies the next record at or behind `position` out, by loads alone, and gives where it lies; nothing if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::Trimmed`] if it lies before the start, [`JournalError::Pending`] if the next one is being written,
+    /// [`JournalError::Corrupt`].
     pub fn read(
         &self,
         position: u64,

@@ -53,6 +53,10 @@ pub struct Shared<M> {
 
 impl<M: Memory> Shared<M> {
     /// The ring of `capacity` slots of `stride` bytes in `area`.
+    ///
+    /// # Errors
+    ///
+    /// If the capacity cannot be, or the area is too short for it.
     pub fn new(area: &Area<M>, capacity: usize, stride: usize) -> Result<Self, OutOfArea> {
         Ok(Self {
             tail: area.word64(field::TAIL)?,
@@ -89,6 +93,10 @@ impl<M: Memory> Shared<M> {
     }
 
     /// What the holder of the producer's role works with.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Corrupt`] if its positions contradict each other.
     pub fn sender(&self) -> Result<Sender<M>, Refusal> {
         let (head, tail) = self.positions()?;
         self.show(head);
@@ -101,6 +109,10 @@ impl<M: Memory> Shared<M> {
     }
 
     /// What the holder of the consumer's role works with.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Corrupt`] if its positions contradict each other.
     pub fn receiver(&self) -> Result<Receiver<M>, Refusal> {
         let (head, tail) = self.positions()?;
         Ok(Receiver {

@@ -25,18 +25,38 @@ pub trait Files {
     type File: Clone;
 
     /// The numbers that there are names for, in their order.
+    ///
+    /// # Errors
+    ///
+    /// What the system says of the directory or the file.
     fn numbers(&self) -> Result<Vec<u64>, JournalError>;
 
     /// Opens a file; none if there is no such name.
+    ///
+    /// # Errors
+    ///
+    /// What the system says of the directory or the file.
     fn open(&self, number: u64) -> Result<Option<Self::File>, JournalError>;
 
     /// Makes an empty file, which is whole and on disk before it has its name.
+    ///
+    /// # Errors
+    ///
+    /// What the system says of the directory or the file.
     fn create(&self, number: u64) -> Result<Self::File, JournalError>;
 
     /// Takes the name from a file.
+    ///
+    /// # Errors
+    ///
+    /// What the system says of the directory or the file.
     fn remove(&self, number: u64) -> Result<(), JournalError>;
 
     /// Waits until what names there are is on disk.
+    ///
+    /// # Errors
+    ///
+    /// What the system says; nothing is durable then.
     fn sync(&self) -> std::io::Result<()>;
 
     /// The journal in a file, and who we are there.
@@ -95,6 +115,10 @@ impl<F: Files> Clone for Cursor<F> {
 impl<F: Files> Chain<F> {
     /// The journal that consists of these files of `capacity` bytes each; makes the first one if there is none. Rotating
     /// and trimming happen under the lock, which those who wait for it sleep on the event for.
+    ///
+    /// # Errors
+    ///
+    /// What the system says of the directory, or if its files do not belong together.
     pub fn open(
         files: F,
         capacity: u64,
@@ -138,6 +162,10 @@ impl<F: Files> Chain<F> {
     }
 
     /// Appends a record; gives where it lies.
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::append`], except that a full file is followed by another; and what the system says of making it.
     pub fn append(&self, record: &[u8]) -> Result<Range<u64>, JournalError> {
         for _ in 0..TURNS {
             let full = {
@@ -192,6 +220,10 @@ impl<F: Files> Chain<F> {
     }
 
     /// Returns when everything before `up_to` is on disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::sync`].
     pub fn sync(&self, up_to: u64, patience: Duration) -> Result<(), JournalError> {
         // A position between two files is the end of the first one.
         let number = up_to.saturating_sub(1) / self.capacity;
@@ -215,6 +247,10 @@ impl<F: Files> Chain<F> {
     }
 
     /// Everything before is on disk.
+    ///
+    /// # Errors
+    ///
+    /// What the system says of the directory.
     pub fn durable(&self) -> Result<u64, JournalError> {
         self.catch_up()?;
         let newest = self.newest();
@@ -223,6 +259,10 @@ impl<F: Files> Chain<F> {
     }
 
     /// Where the next record will begin; roughly, while others append.
+    ///
+    /// # Errors
+    ///
+    /// What the system says of the directory.
     pub fn end(&self) -> Result<u64, JournalError> {
         self.catch_up()?;
         let newest = self.newest();
@@ -231,6 +271,10 @@ impl<F: Files> Chain<F> {
     }
 
     /// The oldest position that can be read.
+    ///
+    /// # Errors
+    ///
+    /// What the system says of the directory.
     pub fn start(&self) -> Result<u64, JournalError> {
         Ok(self.run()?.start() * self.capacity)
     }
@@ -251,6 +295,10 @@ impl<F: Files> Chain<F> {
     }
 
     /// Removes the files that lie before `up_to` as a whole, the newest one never. Gives where the journal begins now.
+    ///
+    /// # Errors
+    ///
+    /// As [`sync`](Self::sync), and what the system says of the removal.
     pub fn trim(&self, up_to: u64, patience: Duration) -> Result<u64, JournalError> {
         self.sync(up_to, patience)?;
         locked(&self.rotated, self.lock, || {
@@ -269,6 +317,10 @@ impl<F: Files> Chain<F> {
     }
 
     /// Copies the next record out, and gives where it lies; nothing if there is none yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::read`], and what the system says of the next file.
     pub fn read(
         &self,
         cursor: &mut Cursor<F>,
@@ -326,6 +378,11 @@ impl<F: Files> Chain<F> {
     }
 
     /// A cursor at a position between the start and the end.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::Trimmed`] or [`JournalError::Beyond`] if it does not lie there, [`JournalError::Corrupt`] if no record can
+    /// begin at it.
     pub fn cursor(&self, position: u64) -> Result<Cursor<F>, JournalError> {
         let (start, end) = (self.start()?, self.end()?);
         if position < start {

@@ -25,6 +25,10 @@ pub type Recover<'r> = &'r dyn Fn(ParticipantId);
 impl<M: Memory> Log<M> {
     /// Makes sure that the arena holds what is whole, and that this participant's presence vouches for the continuity of the
     /// memory for as long as it is attached. `salt` is a number that nobody knows yet, for a journal that was never used.
+    ///
+    /// # Errors
+    ///
+    /// If the marks are damaged, or what was to be written could not be.
     pub fn attach(&self, me: ParticipantId, salt: u64) -> Result<(), JournalError> {
         if !self.persistent {
             return Ok(());
@@ -152,6 +156,12 @@ impl<M: Memory> Log<M> {
 
     /// Returns when everything before `up_to` is on disk: one sync for all who wait at a time. Waits for appenders of what
     /// lies before, for at most `patience`.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::Beyond`] if nobody appends there, [`JournalError::Failed`] if the disk has failed, now or earlier,
+    /// [`JournalError::TimedOut`] if an appender took longer than
+    /// `patience`.
     pub fn sync(
         &self,
         up_to: u64,
@@ -233,6 +243,10 @@ impl<M: Memory> Log<M> {
     /// Gives up the records before `up_to`, which are brought to disk first, so that their space is used again. Happens by
     /// whole parts, an eighth of the journal each: does nothing before a part can be freed. Gives where the journal begins
     /// now.
+    ///
+    /// # Errors
+    ///
+    /// As [`sync`](Self::sync).
     pub fn trim(
         &self,
         up_to: u64,
