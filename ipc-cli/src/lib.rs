@@ -30,6 +30,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use ended::Ended;
@@ -89,7 +90,8 @@ pub fn main() -> ExitCode {
 /// Writes to standard output; a reader that has gone away is told as [`Ended::NoReader`].
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    Ok(out.write_all(text.as_bytes()).and_then(|()| out.flush())?)
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.context("cannot write to standard output")
 }
 
 /// Says something on standard error. Who reads it may have gone away, and nobody is told then.

@@ -308,6 +308,14 @@ fn a_full_disk_is_told_with_the_name_of_the_file() {
     assert_eq!(done.code, Some(1));
     let said = "ipc: cannot write \"-\": No space left on device";
     assert!(done.err.starts_with(said), "{}", done.err);
+    for arguments in [&["ls"][..], &["inspect", "x", "--json"], &["man", "pair"]] {
+        let full = fs::File::options().write(true).open("/dev/full");
+        let mut command = ipc(&room, arguments);
+        let done = run(command.stdout(full.expect("/dev/full")));
+        let said = "ipc: cannot write to standard output: No space left on device";
+        assert!(done.err.starts_with(said), "{arguments:?}: {}", done.err);
+        assert_eq!(done.code, Some(1), "{arguments:?}");
+    }
 }
 
 // Would catch colours that nobody asked for, and none where they help.
