@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -17,6 +18,15 @@ fn program(file: &str) -> &'static str {
         .split_once(&format!("`{file}`:\n\n```rust,no_run\n"))
         .unwrap_or_else(|| panic!("the README has no {file}"));
     rest.split_once("```").unwrap().0
+}
+
+/// What the README has typed to make the project.
+fn commands() -> String {
+    let (_, rest) = README
+        .split_once("```console\n$ cargo new ticks")
+        .expect("the README makes a project");
+    let block = rest.split_once("```").unwrap().0;
+    format!("cargo new ticks{}", block.replace("\n$ ", "\n"))
 }
 
 struct Project {
@@ -38,22 +48,30 @@ impl Project {
             directory,
             room,
         };
-        let ring = root.join("ipc-ring").canonicalize().unwrap();
-        fs::write(
-            project.path("Cargo.toml"),
-            format!(
-                "[package]\nname = \"ticks\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[dependencies]\nipc-ring = {{ path = {ring:?} }}\n\n[workspace]\n"
-            ),
+        symlink(
+            root.canonicalize().unwrap(),
+            project.directory.path().join("ipc"),
         )
         .unwrap();
+        let typed = Command::new("sh")
+            .args(["-ec", &commands()])
+            .current_dir(project.directory.path())
+            .env("CARGO", env!("CARGO"))
+            .env("CARGO_NET_OFFLINE", "true")
+            .output()
+            .unwrap();
+        assert!(
+            typed.status.success(),
+            "{}",
+            String::from_utf8_lossy(&typed.stderr)
+        );
         // The versions that are on this machine already: the test needs no network.
         fs::copy(root.join("Cargo.lock"), project.path("Cargo.lock")).unwrap();
-        fs::create_dir_all(project.path("src/bin")).unwrap();
         project
     }
 
     fn path(&self, file: &str) -> PathBuf {
-        self.directory.path().join(file)
+        self.directory.path().join("ticks").join(file)
     }
 
     fn write(&self, file: &str, program: &str) {
@@ -63,7 +81,7 @@ impl Project {
     fn build(&self) {
         let built = Command::new(env!("CARGO"))
             .args(["build", "--offline", "--quiet"])
-            .current_dir(self.directory.path())
+            .current_dir(self.path(""))
             .env("CARGO_TARGET_DIR", &self.built)
             .output()
             .unwrap();
