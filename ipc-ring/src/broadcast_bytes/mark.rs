@@ -99,13 +99,21 @@ impl<M: Memory> Mark<M> {
 
     /// The position with its note; `None` if it moves too fast, or somebody has written rubbish.
     pub(super) fn get(&self) -> Option<Note> {
-        (0..TRIES).find_map(|_| {
-            let position = self.position();
-            let note = self.note_of(position)?;
-            // ORDERING: pairs with the fence in `set`: who has seen a word of a later note sees the position after this.
-            self.memory.fence(Acquire);
-            (self.position.load(Relaxed) == position).then_some(note)
-        })
+        for _ in 0..TRIES {
+            if let Some(note) = self.look() {
+                return Some(note);
+            }
+            self.memory.pause();
+        }
+        None
+    }
+
+    fn look(&self) -> Option<Note> {
+        let position = self.position();
+        let note = self.note_of(position)?;
+        // ORDERING: pairs with the fence in `set`: who has seen a word of a later note sees the position after this.
+        self.memory.fence(Acquire);
+        (self.position.load(Relaxed) == position).then_some(note)
     }
 
     fn note_of(&self, position: u64) -> Option<Note> {
@@ -127,7 +135,7 @@ impl<M: Memory> Mark<M> {
         }
         let spare = usize::from(self.notes[0][0].load(Relaxed) == from);
         let [at, number, before] = &self.notes[spare];
-        // ORDERING: pairs with the fence in `get`.
+        // ORDERING: pairs with the fence in `look`.
         self.memory.fence(Release);
         at.store(note.position, Relaxed);
         number.store(note.number, Relaxed);

@@ -36,6 +36,9 @@ const FILES: &[(&str, &str, &str)] = &files! {
     "bytes_receiver" = "ipc-ring/src/bytes/receiver.rs",
     "broadcast" = "ipc-ring/src/broadcast/algorithm.rs",
     "broadcast_readers" = "ipc-ring/src/broadcast/readers.rs",
+    "broadcast_bytes_mark" = "ipc-ring/src/broadcast_bytes/mark.rs",
+    "broadcast_bytes_sender" = "ipc-ring/src/broadcast_bytes/sender.rs",
+    "broadcast_bytes_readers" = "ipc-ring/src/broadcast_bytes/readers.rs",
     "audience" = "ipc-ring/src/broadcast/audience.rs",
 };
 

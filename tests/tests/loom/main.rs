@@ -9,6 +9,7 @@
 
 mod barrier;
 mod broadcast;
+mod broadcast_bytes;
 mod bytes;
 mod claims;
 mod event;
