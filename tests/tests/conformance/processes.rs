@@ -145,6 +145,42 @@ fn a_crowd_loses_and_doubles_nothing() {
 }
 
 #[test]
+fn every_reader_of_a_crowd_gets_everything() {
+    // Catches a reader that the producer does not wait for, one that is given a message twice, and a wake-up that reaches
+    // only some of those who sleep, with many more processes than CPUs.
+    const READERS: u64 = 8;
+    const COUNT: u64 = 4_000;
+    let spsc = KINDS.iter().find(|kind| kind.name == "spsc").unwrap();
+    for kind in KINDS.iter().filter(|kind| !kind.keeps) {
+        for batch in [1, 7] {
+            let made = Made::new(*kind, Backing::Memfd, 64);
+            let ready: Vec<_> = (0..READERS)
+                .map(|_| Made::new(*spsc, Backing::Anonymous, 1))
+                .collect();
+            let reading: Vec<_> = ready
+                .iter()
+                .map(|ready| {
+                    let made = &made;
+                    Child::run(move || {
+                        let mut consumer = made.attach().consumer();
+                        ready.attach().producer().push(1).unwrap();
+                        let numbers = pop_all(&mut *consumer, batch);
+                        assert!(numbers.into_iter().eq(0..COUNT));
+                    })
+                })
+                .collect();
+            for ready in &ready {
+                assert_eq!(ready.ring.consumer().pop(), Ok(1), "{}", kind.name);
+            }
+            let mut producer = made.ring.producer();
+            push_series(&mut *producer, 0, COUNT, batch);
+            producer.close();
+            reading.into_iter().for_each(Child::join);
+        }
+    }
+}
+
+#[test]
 fn two_full_rings_do_not_hang() {
     // Catches a deadline that does not reach a wait in push. Two processes each push before they pop, over two rings that
     // are both full: neither can go on. The deadline ends it, both take what is there, and then both go on.
