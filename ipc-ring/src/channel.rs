@@ -271,7 +271,7 @@ impl<M, C: Codec<M>> Producer<M, C> {
     }
 
     /// Closes the channel for good: the consumer takes what is in it and is then told
-    /// [`Closed`](crate::PopError::Closed).
+    /// [`Closed`](crate::PopError::Closed). Never waits; whoever sleeps is woken.
     pub fn close(self) {
         self.end.close();
     }
@@ -348,7 +348,8 @@ impl<M, C: Codec<M>> Consumer<M, C> {
         self.len() == 0
     }
 
-    /// Closes the channel for good: producers are told [`Closed`](crate::PushError::Closed).
+    /// Closes the channel for good: producers are told [`Closed`](crate::PushError::Closed). Never waits; whoever sleeps
+    /// is woken.
     pub fn close(self) {
         self.end.close();
     }

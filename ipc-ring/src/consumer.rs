@@ -183,7 +183,8 @@ impl<T: Message, S: ReceiveSide<Memory = Mapped>> Consumer<T, S> {
         self.handle.side.whole().capacity()
     }
 
-    /// Closes the ring for good: producers are told [`PushError::Closed`](crate::PushError::Closed).
+    /// Closes the ring for good: producers are told [`PushError::Closed`](crate::PushError::Closed). Never
+    /// waits; whoever sleeps is woken.
     pub fn close(self) {
         self.handle.close();
     }

@@ -287,7 +287,7 @@ impl Journal {
 
     /// Gives up the records before `up_to`, so that their space can be used again; they are synced first. Space is
     /// freed by an eighth of the capacity and more at a time: a call that would free less does nothing. Gives where the
-    /// journal begins now.
+    /// journal begins now. Waits as [`sync`](Self::sync) does, and for the disk once more where it frees something.
     ///
     /// # Errors
     ///

@@ -209,7 +209,7 @@ impl<T: Message, S: SendSide<Memory = Mapped>> Producer<T, S> {
     }
 
     /// Closes the ring for good: consumers take what is in it and are then told
-    /// [`PopError::Closed`](crate::PopError::Closed).
+    /// [`PopError::Closed`](crate::PopError::Closed). Never waits; whoever sleeps is woken.
     pub fn close(self) {
         self.handle.close();
     }

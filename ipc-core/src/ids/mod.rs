@@ -236,7 +236,8 @@ impl Ids {
         Ok(self.counter.draw(1)? + 1)
     }
 
-    /// Draws a range of ids that follow each other, at most 2^32 of them.
+    /// Draws a range of ids that follow each other, at most 2^32 of them. Waits for the disk as [`next`](Self::next) does, the
+    /// more often the larger the ranges are.
     ///
     /// # Errors
     ///

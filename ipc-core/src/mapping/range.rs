@@ -104,7 +104,8 @@ impl Residency {
 }
 
 impl Mapping {
-    /// Writes changes of a range back to the file; the range is widened to whole pages.
+    /// Writes changes of a range back to the file; the range is widened to whole pages. Waits for the disk unless
+    /// `how` says otherwise.
     ///
     /// # Errors
     ///

@@ -290,7 +290,7 @@ impl Segment {
     }
 
     /// Clears up after `id` if it is proven dead: every claim that names it, in every object. True if it was, and is
-    /// done. Anybody may call this at any time.
+    /// done. Anybody may call this at any time; it never waits for another who does the same.
     pub fn recover(&self, id: ParticipantId) -> bool {
         self.is_here()
             && self

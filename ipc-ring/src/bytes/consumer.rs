@@ -197,7 +197,8 @@ impl<S: ReceiveRecords<Memory = Mapped>> Consumer<S> {
         self.handle.side.whole().capacity()
     }
 
-    /// Closes the ring for good: producers are told [`PushError::Closed`](crate::PushError::Closed).
+    /// Closes the ring for good: producers are told [`PushError::Closed`](crate::PushError::Closed). Never
+    /// waits; whoever sleeps is woken.
     pub fn close(self) {
         self.handle.close();
     }

@@ -275,7 +275,7 @@ impl<S: SendRecords<Memory = Mapped>> Producer<S> {
     }
 
     /// Closes the ring for good: the consumer takes what is in it and is then told
-    /// [`PopError::Closed`](crate::PopError::Closed).
+    /// [`PopError::Closed`](crate::PopError::Closed). Never waits; whoever sleeps is woken.
     pub fn close(self) {
         self.handle.close();
     }

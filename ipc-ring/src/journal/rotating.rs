@@ -258,7 +258,8 @@ impl RotatingJournal {
     }
 
     /// Removes the files that hold only what lies before `up_to`, after that was synced. Gives where the journal begins now.
-    /// Readers that are behind are told `Trimmed`, unless they are in the file that they have open.
+    /// Readers that are behind are told `Trimmed`, unless they are in the file that they have open. Waits as
+    /// [`sync`](Self::sync) does, for those who rotate or trim, and for the disk.
     ///
     /// # Errors
     ///
