@@ -107,6 +107,14 @@ impl Disk {
         synced.map(|(moment, _)| moment).collect()
     }
 
+    /// The moments of those notes that `wanted` picks.
+    pub fn moments_of(&self, wanted: impl Fn(u64) -> bool) -> Vec<usize> {
+        let log = self.log.borrow();
+        let noted = log.iter().enumerate();
+        let noted = noted.filter(|(_, step)| matches!(step, Step::Note(what) if wanted(*what)));
+        noted.map(|(moment, _)| moment).collect()
+    }
+
     /// The notes made before a moment.
     pub fn notes_before(&self, moment: usize) -> BTreeSet<u64> {
         let log = self.log.borrow();

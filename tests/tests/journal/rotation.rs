@@ -406,7 +406,9 @@ fn simulate(
                 let end = chain.end()?;
                 let up_to = records.range(chain.start()?..end).map(|(at, _)| *at);
                 let up_to: Vec<u64> = up_to.collect();
-                if let Some(up_to) = up_to.get(random.below(up_to.len() as u64) as usize) {
+                // Half of the trims take all they can: several files at once.
+                let some = random.below(2 * up_to.len() as u64 + 1) as usize;
+                if let Some(up_to) = up_to.get(some).or(up_to.last()) {
                     disk.note(TO_BE_TRIMMED | up_to);
                     let start = chain.trim(*up_to, MINUTE)?;
                     disk.note(TRIMMED | start);
@@ -486,6 +488,12 @@ fn cut(
             return (done, Some(format!("before the cut: {error}")));
         }
         let syncs = disk.syncs();
+        // That of the directory, which ends a trim: before it returns, any of the removed names may be back.
+        let trims = disk.moments_of(|what| what & TRIMMED == TRIMMED);
+        let trims = trims
+            .iter()
+            .filter_map(|end| syncs.iter().rfind(|at| *at < end).copied());
+        let trims: Vec<usize> = trims.collect();
         for turn in 0..32 {
             let anywhere = random.below(disk.moments() as u64) as usize;
             let sync = syncs.get(random.below(syncs.len() as u64) as usize);
@@ -493,7 +501,12 @@ fn cut(
             let near = sync.map_or(anywhere, |at| {
                 (at + 3).saturating_sub(random.below(6) as usize)
             });
-            let moment = if turn % 4 == 0 { anywhere } else { near };
+            let trim = trims.get(random.below(trims.len().max(1) as u64) as usize);
+            let moment = match turn % 4 {
+                0 => anywhere,
+                1 => trim.copied().unwrap_or(near),
+                _ => near,
+            };
             let moment = moment.min(disk.moments() - 1);
             let promise = Promise::at(&disk, moment);
             let mut seconds = Vec::new();
