@@ -1,5 +1,6 @@
 //! Locks, registers and counters between processes, some of which die.
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -128,6 +129,27 @@ fn nobody_who_waits_for_a_permit_starves() {
     let stage = Stage::new(&[("s", Semaphore::spec(2).expect("spec"))]);
     let turns = nobody_starves(&stage, &["permit s"]);
     assert!(turns.iter().all(|turns| *turns > 0));
+}
+
+#[test]
+fn a_guard_that_is_forgotten_ends_with_its_attachment() {
+    // Would catch a lock that names a row whose holder has left: nobody would ever be found dead there, and whoever gets the
+    // row would be taken for the holder.
+    let stage = Stage::new(&[("m", Mutex::<u64>::spec(()).expect("spec"))]);
+    let again = Segment::open(Path::new(&stage.path)).expect("open");
+    let forgetful = Mutex::<u64>::in_segment(&again, "m").expect("mutex");
+    let guard = forgetful.lock().map_err(LockError::owned).expect("free");
+    std::mem::forget(guard);
+    drop((forgetful, again));
+
+    let mutex = Mutex::<u64>::in_segment(&stage.segment, "m").expect("mutex");
+    assert_eq!(mutex.holder(), None);
+    let deadline = Instant::now() + Duration::from_secs(1);
+    match mutex.lock_until(deadline) {
+        // It was not given back: what it protects may be half changed.
+        Err(LockError::OwnerDied(mut guard)) => guard.mark_consistent(),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
