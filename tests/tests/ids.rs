@@ -243,6 +243,27 @@ fn the_disk_is_asked_seldom() {
     );
 }
 
+// A lease that found no bound of its own, with all of them taken, must give its ids all the same, and in order.
+#[test]
+fn there_may_be_more_leases_than_bounds() {
+    let names: Vec<String> = (0..4200).map(|number| format!("ids{number}")).collect();
+    let options = names
+        .iter()
+        .fold(SegmentOptions::new().participants(1), |options, name| {
+            options.object(name, Ids::spec(false, 1))
+        });
+    let segment = options.create(Place::Memfd("ids".into())).unwrap();
+    let lease = |name: &String| Ids::in_segment(&segment, name).unwrap().lease().unwrap();
+    let mut leases: Vec<_> = names.iter().map(lease).collect();
+    for lease in &mut leases {
+        for id in 1..=BLOCK + 1 {
+            assert_eq!(lease.next().unwrap(), id);
+        }
+    }
+    let mut last = leases.pop().unwrap();
+    Child::run(|| assert!(matches!(last.next(), Err(IdsError::Forked)))).join();
+}
+
 // Two files that both draw from one range would give every id twice.
 #[test]
 fn f24_a_copy_is_refused_until_adopted_and_then_draws_from_a_new_epoch() {
@@ -284,7 +305,10 @@ fn a_forked_child_is_refused_and_joins_anew() {
         assert!(matches!(ids.next(), Err(IdsError::Forked)));
         let mut own = ids.rejoin().unwrap();
         own = own.clone();
-        ledger.add(0, own.lease().unwrap().next().unwrap());
+        let mut leased = own.lease().unwrap();
+        ledger.add(0, leased.next().unwrap());
+        // Nor does the child's own lease bring that of the parent back.
+        assert!(matches!(lease.next(), Err(IdsError::Forked)));
     });
     child.join();
     assert_eq!(ledger.ids(0).collect::<Vec<_>>(), [BLOCK + 1]);

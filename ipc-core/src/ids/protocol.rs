@@ -39,6 +39,10 @@
 //! `limit` is stored Release after the sync and loaded Acquire. `next` is only ever modified by fetch-add, or under the
 //! lock before anybody is present. Lease words have one writer: the live holder of the row, or who holds its life byte.
 
+mod lease;
+
+pub use lease::Lease;
+
 use std::io;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
@@ -86,9 +90,6 @@ const LEASE: usize = 128;
 const DRAWING: u64 = 1;
 const ONE_LOST: u64 = 2;
 
-/// Every so many refills a lease looks for ranges that others left behind.
-const SEARCH_EVERY: u32 = 16;
-
 /// How long to wait for somebody else to write the mark.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -103,6 +104,8 @@ pub enum Refusal {
     Exhausted,
     /// Not extended by the deadline.
     TimedOut,
+    /// The calling process is a forked child of the one that has the lease.
+    Forked,
 }
 
 /// The counter in its area.
@@ -390,29 +393,6 @@ impl<M: Memory> Counter<M> {
         done
     }
 
-    fn lease_byte(&self, row: u16) -> LockByte {
-        LockByte::Object(self.lock + self.leases.len() as u64 + u64::from(row))
-    }
-
-    /// The lease of a participant's row, unless it has it already, or there are fewer rows than participants.
-    pub fn lease(&self, me: ParticipantId) -> Option<Lease<M>> {
-        let row = self.leases.get(usize::from(me.get()) - 1)?.clone();
-        if !self.memory().try_lock(self.lease_byte(me.get())) {
-            return None;
-        }
-        let (next, end) = self.leftover(&row);
-        let lost = settle(&row);
-        Some(Lease {
-            counter: self.clone(),
-            row,
-            me,
-            next,
-            end,
-            lost,
-            refills: 0,
-        })
-    }
-
     /// What is left in a row. What cannot have been drawn was not left by a lease.
     fn leftover(&self, row: &Row<M>) -> (u64, u64) {
         // ORDERING: Acquire pairs with the Release in `give` and in `record`, and of the counter with the AcqRel in `draw`.
@@ -476,113 +456,4 @@ pub struct Statistics {
     pub changed: u64,
     /// Whether writing the mark has failed, which is for good.
     pub failed: bool,
-}
-
-/// Counts a block whose drawer was killed before it was recorded, for whoever has the row to itself. One store counts it
-/// and ends it.
-fn settle<M: Memory>(row: &Row<M>) -> u64 {
-    let mut lost = row.lost.load(Relaxed);
-    if lost & DRAWING != 0 {
-        lost = (lost & !DRAWING).wrapping_add(ONE_LOST);
-        row.lost.store(lost, Relaxed);
-    }
-    lost
-}
-
-/// A block of ids from which one participant gives them out without asking anybody.
-#[derive(Debug)]
-pub struct Lease<M: Memory> {
-    counter: Counter<M>,
-    row: Row<M>,
-    me: ParticipantId,
-    next: u64,
-    end: u64,
-    lost: u64,
-    refills: u32,
-}
-
-impl<M: Memory> Lease<M> {
-    /// Gives the next id.
-    ///
-    /// # Errors
-    ///
-    /// As [`Counter::draw_many`], when a block has to be drawn; never while there are ids left in the block.
-    #[inline]
-    pub fn give(&mut self) -> Result<u64, Refusal> {
-        if self.next == self.end {
-            self.refill()?;
-        }
-        let id = self.next;
-        self.next += 1;
-        // ORDERING: Release pairs with the Acquire in `leftover`. Before the id is given: whoever has the row after us
-        // does not give it again.
-        self.row.next.store(self.next, Release);
-        Ok(id)
-    }
-
-    #[cold]
-    fn refill(&mut self) -> Result<(), Refusal> {
-        let look_for_parked = self.refills % SEARCH_EVERY == 0;
-        self.refills = self.refills.wrapping_add(1);
-        self.row.lost.store(self.lost | DRAWING, Relaxed);
-        let drawn = if look_for_parked && self.take_parked() {
-            Ok(())
-        } else {
-            self.counter
-                .draw(BLOCK)
-                .map(|first| self.record(first, first + BLOCK))
-        };
-        if drawn.is_err() {
-            self.lost = self.lost.wrapping_add(ONE_LOST);
-        }
-        // ORDERING: Release: the block is recorded before drawing is over.
-        self.row.lost.store(self.lost, Release);
-        drawn
-    }
-
-    /// Takes what the holder of another row left behind. Holding its life byte keeps newcomers from the row.
-    fn take_parked(&mut self) -> bool {
-        let counter = self.counter.clone();
-        for (row, number) in counter.leases.iter().zip(1_u16..) {
-            let life = LockByte::Life(number);
-            let left = |row| {
-                let (next, end) = counter.leftover(row);
-                (next < end).then_some((next, end))
-            };
-            let worth_it = left(row).is_some() || row.lost.load(Relaxed) & DRAWING != 0;
-            if !worth_it || number == self.me.get() || !counter.memory().try_lock(life) {
-                continue;
-            }
-            settle(row);
-            // Again, now that nobody else changes it.
-            let left = left(row);
-            // Cleared there before it is recorded here: a kill in between loses the range and does not double it.
-            // ORDERING: Release pairs with the Acquire in `leftover`.
-            row.end.store(0, Release);
-            left.into_iter()
-                .for_each(|(next, end)| self.record(next, end));
-            counter.memory().unlock(life);
-            if left.is_some() {
-                return true;
-            }
-        }
-        false
-    }
-
-    fn record(&mut self, next: u64, end: u64) {
-        (self.next, self.end) = (next, end);
-        // The old range is used up, and below the new one or not: with the end at zero there is none in between.
-        self.row.end.store(0, Relaxed);
-        // ORDERING: Release pairs with the Acquire in `leftover`: the range is whole once its end is there.
-        self.row.next.store(next, Release);
-        self.row.end.store(end, Release);
-    }
-}
-
-impl<M: Memory> Drop for Lease<M> {
-    fn drop(&mut self) {
-        self.counter
-            .memory()
-            .unlock(self.counter.lease_byte(self.me.get()));
-    }
 }
