@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use ipc_core::ids::protocol::{Counter, FIRST_STEP};
 use ipc_core::ids::{BLOCK, EPOCH, Ids, IdsError};
 use ipc_core::memory::{Area, Word64};
+use ipc_core::participant::ParticipantId;
 use ipc_core::segment::{ObjectSpec, Place, Segment, SegmentError, SegmentOptions};
 use ipc_core::{Mapped, segment::Object};
 use ipc_tests::child::Child;
-use ipc_tests::powercut::Random;
+use ipc_tests::powercut::{Disk, Logged, Random};
 
 /// What each process was given, in memory that survives it: a count, then the ids.
 struct Ledger {
@@ -241,6 +243,27 @@ fn the_disk_is_asked_seldom() {
         written >= 1 && written * 100_000 < count,
         "{written} marks for {count} ids"
     );
+}
+
+// A step that grows too slowly asks the disk again and again of whoever draws fast: each time somebody waits for it.
+#[test]
+fn steps_grow_with_the_speed_of_drawing() {
+    let disk = Disk::new(
+        vec![0; Counter::<Logged>::size(1).next_multiple_of(4096) / 8],
+        1,
+    );
+    let area = Area::new(disk.memory(1), 0, Counter::<Logged>::size(1)).unwrap();
+    let counter = Counter::new(&area, 1, 0, true).unwrap();
+    counter.attach(ParticipantId::new(1).unwrap(), 0).unwrap();
+    // The clock of this disk goes on by a millisecond with each look at it.
+    let drawn = 1_u64 << 30;
+    for _ in 0..drawn >> 16 {
+        counter.draw_many(1 << 16).unwrap();
+    }
+    let known = counter.statistics();
+    assert!((2..=4).contains(&known.extensions), "{known:?}");
+    // The gap that a power cut leaves is one step, and what is drawn meanwhile.
+    assert!(known.limit - drawn <= (1 << 32) + FIRST_STEP, "{known:?}");
 }
 
 // A lease that found no bound of its own, with all of them taken, must give its ids all the same, and in order.

@@ -55,9 +55,14 @@ use crate::participant::ParticipantId;
 /// Ids of one lease block.
 pub const BLOCK: u64 = 1024;
 
-/// Ids that the mark runs ahead at first; doubled while it is reached within a second.
+/// Ids that the mark runs ahead at first; more while it is reached within a second.
 pub const FIRST_STEP: u64 = 1 << 20;
 const LAST_STEP: u64 = 1 << 32;
+
+/// How many times longer a step is than the one before, at most.
+const MOST_AT_ONCE: u64 = 16;
+
+const SECOND: u64 = 1_000_000_000;
 
 /// Ids of one epoch. An adopted copy draws from the next one.
 pub const EPOCH: u64 = 1 << 48;
@@ -319,7 +324,8 @@ impl<M: Memory> Counter<M> {
         }
         let record = self.checked_mark()?;
         let [mark, adopted] = record.values;
-        let step = self.step.load(Relaxed).clamp(FIRST_STEP, LAST_STEP);
+        let now = self.memory().now().as_nanos() as u64;
+        let step = self.longer_step(now);
         let value = mark
             .max(end)
             .max(self.next.load(Relaxed))
@@ -331,16 +337,22 @@ impl<M: Memory> Counter<M> {
         self.mark.write(record).map_err(|error| self.fail(error))?;
         // ORDERING: Release pairs with the Acquire in `draw`: the mark is on disk before an id below it is given.
         self.limit.store(value, Release);
-        // Twice within a second: a longer step, so that no more than a call a second or so is spent on it.
-        let now = self.memory().now().as_nanos() as u64;
-        let last = self.extended_at.load(Relaxed);
+        self.step.store(step, Relaxed);
         self.extended_at.store(now, Relaxed);
-        if last != 0 && now.wrapping_sub(last) < 1_000_000_000 {
-            self.step.store((step * 2).min(LAST_STEP), Relaxed);
-        }
         self.extensions.add(1, Relaxed);
         self.extended.notify(u32::MAX);
         Ok(())
+    }
+
+    /// About as many ids as are drawn in a second, going by when the mark was written last, so that no more than a call a
+    /// second or so is spent on it.
+    fn longer_step(&self, now: u64) -> u64 {
+        let step = self.step.load(Relaxed).clamp(FIRST_STEP, LAST_STEP);
+        let times = match self.extended_at.load(Relaxed) {
+            0 => 1,
+            last => (SECOND / now.wrapping_sub(last).max(1)).clamp(1, MOST_AT_ONCE),
+        };
+        (step * times).min(LAST_STEP)
     }
 
     fn checked_mark(&self) -> Result<mark::Record, Refusal> {
