@@ -342,7 +342,7 @@ impl Wait {
     }
 }
 
-/// How often it is looked who sleeps: a sleeper looks around every 40 ms, and is awake for a moment then.
+/// How often it is looked who sleeps: a sleeper looks around every 40 to 75 ms, and is awake for a moment then.
 const LOOKS: u32 = 3;
 
 fn waits(

@@ -189,7 +189,7 @@ struct Script {
 struct Unwound;
 
 /// How far the clock goes on at each sleep that ends by its timeout: more than any slice.
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(80);
 
 impl Explored {
     /// A memory of `len` bytes for so many processes.
