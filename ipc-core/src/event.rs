@@ -48,9 +48,9 @@
 //! # When a participant dies
 //!
 //! A sleeper that is killed leaves SLEEPER behind: the next publisher makes one wake-up call that finds nobody, and
-//! clears it. A publisher killed between P1 and P5 leaves a sleeper asleep: each sleep is bounded by
-//! [`LONGEST_SLICE`], after which the sleeper looks again. A waiter killed while STREAMING leaves that bit: its successor, who is alone on the
-//! event just as it was, inherits the promise and withdraws it as above.
+//! clears it. A publisher killed between P1 and P5 leaves a sleeper asleep: each sleep is bounded by [`LONGEST_SLICE`],
+//! after which the sleeper looks again. A waiter killed while STREAMING leaves that bit: its successor, who is alone on
+//! the event just as it was, inherits the promise and withdraws it as above.
 //! One killed while it withdraws the promise leaves the bit cleared and the fence out: a publication that was just then on
 //! its way may find the successor asleep, for a slice at most.
 //!

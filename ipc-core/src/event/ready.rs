@@ -37,7 +37,7 @@ use crate::Mapped;
 use crate::fork::Process;
 use crate::sys;
 
-/// After so long an armed descriptor becomes readable even if nothing was published.
+/// After so long an armed descriptor becomes readable even if nothing was published; after half of it, if another one does.
 pub const PATIENCE: Duration = LONGEST_SLICE;
 
 /// How long the thread sleeps while nothing is armed. Whoever arms something wakes it.
