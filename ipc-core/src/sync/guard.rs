@@ -56,13 +56,10 @@ impl<T> Protected<T> {
     /// What the caller is told of how the lock was taken.
     #[inline]
     pub(super) fn guard(&self, taken: Result<Taken, Refused>) -> Locked<'_, T> {
-        let guard = |broken| Guard {
-            value: self,
-            broken,
-        };
+        let guard = || Guard { value: self };
         match taken {
-            Ok(Taken::Clean) => Ok(guard(false)),
-            Ok(Taken::OwnerDied) => Err(LockError::OwnerDied(guard(true))),
+            Ok(Taken::Clean) => Ok(guard()),
+            Ok(Taken::OwnerDied) => Err(LockError::OwnerDied(guard())),
             Err(refused) => Err(LockError::of(refused)),
         }
     }
@@ -107,31 +104,37 @@ pub(super) type Locked<'l, T> = Result<Guard<'l, T>, LockError<Guard<'l, T>>>;
 /// The value of a [`Mutex`](super::Mutex), or of an [`RwLock`](super::RwLock) taken for writing; let go on drop.
 #[must_use = "the lock is let go at once if the guard is not kept"]
 pub struct Guard<'l, T> {
+    /// And nothing besides, so that a guard and why there is none come in two registers: whether the last holder died, the
+    /// lock tells.
     value: &'l Protected<T>,
-    broken: bool,
 }
 
 impl<T> Guard<'_, T> {
     /// Says that the value has been repaired after its last holder died. Without it the lock is poisoned on drop.
     pub fn mark_consistent(&mut self) {
-        if self.broken {
-            self.broken = false;
-            self.value.lock.mark_consistent();
-        }
+        self.value.lock.mark_consistent();
     }
 
     /// Lets go of the lock and leaves the value as it is found: whoever takes it next is told, as we were.
     fn leave_broken(self) {
-        self.let_go(Leave::Broken);
+        let Protected { base, lock, .. } = self.value;
+        if base.is_here() {
+            lock.unlock(base.me, Leave::Broken);
+        }
         std::mem::forget(self);
     }
 
-    #[inline]
-    fn let_go(&self, how: Leave) {
+    /// Lets go of the lock where it takes more than a word: others wait for it, or the value may be half changed.
+    #[cold]
+    fn let_go_slow(&self) {
         let Protected { base, lock, .. } = self.value;
-        if base.is_here() {
-            lock.unlock(base.me, how);
-        }
+        let how = match lock.is_broken() {
+            // Its last holder died, and we have not repaired it.
+            true => Leave::Ended,
+            false if std::thread::panicking() => Leave::Broken,
+            false => Leave::Free,
+        };
+        lock.unlock_slow(base.me, how);
     }
 }
 
@@ -172,18 +175,17 @@ impl<T: Shared> Deref for Guard<'_, T> {
 impl<T> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.let_go(match self.broken {
-            true => Leave::Ended,
-            false if std::thread::panicking() => Leave::Broken,
-            false => Leave::Free,
-        });
+        let Protected { base, lock, .. } = self.value;
+        if base.is_here() && (std::thread::panicking() || !lock.try_unlock(base.me)) {
+            self.let_go_slow();
+        }
     }
 }
 
 impl<T> fmt::Debug for Guard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard")
-            .field("broken", &self.broken)
+            .field("broken", &self.value.lock.is_broken())
             .finish_non_exhaustive()
     }
 }
