@@ -27,6 +27,7 @@ fn main() -> Outcome {
         "spsc-64" => pairs::<8>(count),
         "spsc-batch" => batches(count),
         "mpmc" => queue(count),
+        "mpmc-batch" => queue_batches(count),
         "bytes-64" => records::<64>(count),
         "bytes-1024" => records::<1024>(count),
         "lanes-64" => lane(count),
@@ -67,6 +68,17 @@ fn queue(count: u64) -> Outcome {
     for number in 0..count {
         producer.push(black_box(number))?;
         black_box(consumer.pop()?);
+    }
+    Ok(())
+}
+
+fn queue_batches(count: u64) -> Outcome {
+    let ring = mpmc::Ring::<u64>::options().create(nowhere())?;
+    let (mut producer, mut consumer) = (ring.producer()?, ring.consumer()?);
+    let (messages, mut taken) = ([7; 64], [0; 64]);
+    for _ in 0..count / 64 {
+        producer.push_slice(black_box(&messages))?;
+        black_box(consumer.pop_into(&mut taken)?);
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ipc_core::segment::Place;
 use ipc_ring::broadcast::{Ring, Start};
 use ipc_ring::{ClaimError, PopError, PushError, Ring as _, broadcast, spsc};
-use ipc_tests::adapters::{Message, message, number};
+use ipc_tests::adapters::{KINDS, Message, STARTS, message, number};
 use ipc_tests::child::Child;
 use nix::sys::signal::{Signal, raise};
 
@@ -30,10 +30,16 @@ fn push(producer: &mut broadcast::Producer<Message>, numbers: std::ops::Range<u6
 
 #[test]
 fn a_lossy_reader_is_told_exactly_how_many_messages_it_has_missed() {
-    // Catches a count that is off by one, at every distance from nothing missed to several rings.
-    for capacity in [1, 2, 4, 8, 32] {
+    // Catches a count that is off by one, at every distance from nothing missed to several rings, and across every place where
+    // positions or words wrap; and a reader of the latest message that takes another one for it there.
+    let kind = KINDS.iter().find(|kind| kind.name == "broadcast").unwrap();
+    for (capacity, start) in [1, 2, 4, 8, 32]
+        .into_iter()
+        .flat_map(|capacity| STARTS.map(|start| (capacity, start)))
+    {
         for pushed in 0..3 * capacity as u64 + 2 {
             let ring = ring(capacity);
+            kind.start_at.unwrap()(ring.segment(), start);
             let mut reader = ring.lossy(Start::Newest).unwrap();
             push(&mut ring.producer().unwrap(), 0..pushed, 3);
             let missed = pushed.saturating_sub(capacity as u64);
@@ -47,6 +53,9 @@ fn a_lossy_reader_is_told_exactly_how_many_messages_it_has_missed() {
             }
             assert_eq!(reader.try_pop(), Err(PopError::Empty));
             assert_eq!(late.try_pop(), Err(PopError::Empty));
+            let latest = ring.latest().unwrap().try_pop();
+            let latest = latest.map(|latest| number(&latest));
+            assert_eq!(latest, pushed.checked_sub(1).ok_or(PopError::Empty));
         }
     }
 }

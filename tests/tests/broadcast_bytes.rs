@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use ipc_core::segment::Place;
 use ipc_ring::broadcast_bytes::{self, Ring, Start};
 use ipc_ring::{PopError, PushError, Ring as _};
+use ipc_tests::adapters::{KINDS, STARTS};
 use ipc_tests::child::Child;
 use nix::sys::signal::{Signal, raise};
 
@@ -52,11 +53,18 @@ fn take_all(reader: &mut broadcast_bytes::Lossy, longest: usize) -> (u64, u64) {
 
 #[test]
 fn a_lossy_reader_is_told_exactly_how_many_records_it_has_missed() {
-    // Catches a count that is off by one, at every distance and at every place of the seam.
-    for capacity in [64, 256, 4096] {
+    // Catches a count that is off by one, at every distance, at every place of the seam, and across every place where positions
+    // wrap.
+    let mut kinds = KINDS.iter();
+    let kind = kinds.find(|kind| kind.name == "broadcast_bytes").unwrap();
+    for (capacity, start) in [64, 256, 4096]
+        .into_iter()
+        .flat_map(|capacity| STARTS.map(|start| (capacity, start)))
+    {
         let longest = capacity / 2;
-        for pushed in 0..200 {
+        for pushed in (0..200).step_by(if start == 0 { 1 } else { 7 }) {
             let ring = ring(capacity);
+            kind.start_at.unwrap()(ring.segment(), start);
             let mut reader = ring.lossy(Start::Newest).unwrap();
             let mut producer = ring.producer().unwrap();
             for number in 0..pushed {

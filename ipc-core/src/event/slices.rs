@@ -73,10 +73,10 @@ mod tests {
         let lasts = Duration::from_secs(3);
         for nap in [1, 7, 39, 41, 60, 74, 1000].map(Duration::from_millis) {
             let looks = looks(lasts, nap);
-            let apart = looks.windows(2).map(|pair| pair[1] - pair[0]);
-            assert!(apart.clone().all(|apart| apart <= LONGEST_SLICE), "{nap:?}");
-            assert_eq!(apart.clone().next(), Some(SLICE), "{nap:?}");
-            assert_eq!(apart.last(), Some(LONGEST_SLICE), "{nap:?}");
+            let apart: Vec<_> = looks.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            assert!(apart.iter().all(|apart| *apart <= LONGEST_SLICE), "{nap:?}");
+            assert_eq!(apart.first(), Some(&SLICE), "{nap:?}");
+            assert_eq!(apart.last(), Some(&LONGEST_SLICE), "{nap:?}");
             assert!(looks.len() <= 5 + 1 + 38, "{nap:?}: {}", looks.len());
         }
     }

@@ -8,7 +8,8 @@
 //! The word `active` of a row is `claims << 2 | LET_GO | ACTIVE`, with the number of the reader's claim of the role, so that it
 //! never comes back. The reader stores it when it joins, and zero when it leaves; so does whoever clears up after it. The
 //! producer puts LET_GO in by one compare-exchange, where a message has been held up for as long as the ring's creator has
-//! said, and the reader still stands in its way. From then on it does not wait for that reader. The row stays the reader's own: it may be stopped, and go on at
+//! said, and the reader still stands in its way. The time is that of the message: one that was held up by several readers, one after
+//! the other, is held up no longer than by one. From then on it does not wait for that reader. The row stays the reader's own: it may be stopped, and go on at
 //! any time. What it reads is checked word by word as for any reader, so it is told exactly what it has missed; and it joins
 //! anew as soon as it finds the bit.
 

@@ -11,6 +11,12 @@
 //! note of any position that a reader finds, or that a dead writer has left, is whole. A reader looks for the note that
 //! names the position, and then at the position again: if it is the same, the note was not written meanwhile.
 //!
+//! The note carries no claim of its own, since there are no two writers who could both believe to be the one: the marks of the ring
+//! are moved by who has the role of the producer, that of a row by who has the role of the row, and a role is claimed by one
+//! compare-exchange and taken away only by proof of death. A writer that died half-way through a note has not moved the mark:
+//! its successor finds the note of the position whole, and writes the other one over. The explorer demands at each store that its
+//! process has the role.
+//!
 //! # Orderings
 //!
 //! The store of the position is Release and pairs with the Acquire load of a reader: it sees the note. A Release fence stands

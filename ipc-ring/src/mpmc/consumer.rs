@@ -31,6 +31,24 @@ struct Open {
     oldest: bool,
 }
 
+impl Open {
+    /// Where to go on once it is committed.
+    fn next(self) -> Start {
+        Start {
+            position: self.place.wrapping_add(1),
+            oldest: self.oldest,
+        }
+    }
+}
+
+/// Where a walk begins.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    position: u64,
+    /// Whether everything before is finished, so that the head may move with the walk.
+    oldest: bool,
+}
+
 impl<M: Memory> Receiver<M> {
     pub(super) fn new(ring: Shared<M>, me: ParticipantId) -> Self {
         Self {
@@ -41,13 +59,25 @@ impl<M: Memory> Receiver<M> {
         }
     }
 
-    /// Takes the oldest message that nobody has taken.
+    /// Where to begin the walk to the oldest message that nobody has taken.
     #[inline]
-    fn claim(&mut self) -> Result<Open, Refusal> {
+    fn head(&self) -> Start {
+        Start {
+            // ORDERING: Acquire pairs with the Release in `claim` and `finish`. Whatever it says is checked against the words.
+            position: self.ring.head.load(Acquire),
+            oldest: true,
+        }
+    }
+
+    /// Takes the first message from `from` on that nobody has taken.
+    #[inline]
+    fn claim(&self, from: Start) -> Result<Open, Refusal> {
         let ring = &self.ring;
         let mut back_off = BackOff::new();
-        // ORDERING: Acquire pairs with the Release below and in `finish`. Whatever it says is checked against the words.
-        let (mut position, mut oldest) = (ring.head.load(Acquire), true);
+        let Start {
+            mut position,
+            mut oldest,
+        } = from;
         // What nothing to take means: that others have taken what there was, of whom one may have died.
         let mut nothing = Refusal::NotYet;
         for _ in 0..ring.patience() {
@@ -97,7 +127,7 @@ impl<M: Memory> Receiver<M> {
                 // We have walked round, over messages that are all being read.
                 (-1, Phase::Reading) => return Err(nothing),
                 // One of them has come back meanwhile.
-                (-1, Phase::Full) => (position, oldest) = (ring.head.load(Acquire), true),
+                (-1, Phase::Full) => Start { position, oldest } = self.head(),
                 _ => return Err(Refusal::Corrupt),
             }
         }
@@ -106,19 +136,26 @@ impl<M: Memory> Receiver<M> {
 
     /// As [`claim`](Self::claim), and tells a closed ring from an empty one.
     #[inline]
-    fn claim_or_closed(&mut self) -> Result<Open, Refusal> {
+    fn claim_or_closed(&self, from: Start) -> Result<Open, Refusal> {
+        match self.claim(from) {
+            Err(Refusal::NotYet) if self.ring.is_closed() => {
+                self.claim(self.head()).map_err(|refusal| {
+                    if refusal == Refusal::NotYet {
+                        Refusal::Closed
+                    } else {
+                        refusal
+                    }
+                })
+            }
+            other => other,
+        }
+    }
+
+    /// Releases a message that was forgotten.
+    #[inline]
+    fn release_open(&mut self) {
         if let Some(open) = self.open {
             self.release(open.place);
-        }
-        match self.claim() {
-            Err(Refusal::NotYet) if self.ring.is_closed() => self.claim().map_err(|refusal| {
-                if refusal == Refusal::NotYet {
-                    Refusal::Closed
-                } else {
-                    refusal
-                }
-            }),
-            other => other,
         }
     }
 
@@ -145,33 +182,34 @@ impl<M: Memory> Receiver<M> {
 impl<M: Memory> ReceiveSide for Receiver<M> {
     #[inline(always)]
     fn try_pop_one(&mut self, into: &mut [u8]) -> Result<(), Refusal> {
-        let open = self.claim_or_closed()?;
+        self.release_open();
+        let open = self.claim_or_closed(self.head())?;
         self.ring.payload.read(open.place, into);
         self.finish(open);
         self.notify(1, open.place);
         Ok(())
     }
 
-    /// One claim and one commit for each message. Other consumers may take some that lie between them.
+    /// One claim and one commit for each message, from where the one before was. Other consumers may take some that lie
+    /// between them.
     #[inline]
     fn try_pop(&mut self, into: &mut [u8]) -> Result<usize, Refusal> {
-        let mut last = None;
+        self.release_open();
+        let mut next = self.head();
         let mut count = 0;
         for message in into.chunks_exact_mut(self.ring.payload.width()) {
-            match self.claim_or_closed() {
+            match self.claim_or_closed(next) {
                 Ok(open) => {
                     self.ring.payload.read(open.place, message);
                     self.finish(open);
-                    last = Some(open.place);
+                    next = open.next();
                     count += 1;
                 }
                 Err(refusal) if count == 0 => return Err(refusal),
                 Err(_) => break,
             }
         }
-        if let Some(last) = last {
-            self.notify(count as u32, last);
-        }
+        self.notify(count as u32, next.position.wrapping_sub(1));
         Ok(count)
     }
 }
@@ -179,7 +217,8 @@ impl<M: Memory> ReceiveSide for Receiver<M> {
 impl<M: Memory> LendSide for Receiver<M> {
     #[inline]
     fn try_read(&mut self) -> Result<Taken, Refusal> {
-        let open = self.claim_or_closed()?;
+        self.release_open();
+        let open = self.claim_or_closed(self.head())?;
         self.open = Some(open);
         Ok(Taken {
             place: open.place,
@@ -231,8 +270,6 @@ impl<M: Memory> Side for Receiver<M> {
     }
 
     fn leave(&mut self) {
-        if let Some(open) = self.open {
-            self.release(open.place);
-        }
+        self.release_open();
     }
 }

@@ -31,14 +31,19 @@ impl<M: Memory> Sender<M> {
         }
     }
 
-    /// Takes the next position that nobody has claimed.
+    /// Where to begin the walk to the next position that nobody has claimed.
     #[inline]
-    fn claim(&mut self) -> Result<u64, Refusal> {
+    fn tail(&self) -> u64 {
+        // ORDERING: Acquire pairs with the Release in `claim`: who learns from the tail that a position is claimed sees it
+        // claimed in the slots as well.
+        self.ring.tail.load(Acquire)
+    }
+
+    /// Takes the first position from `position` on that nobody has claimed. Everything before it has been claimed.
+    #[inline]
+    fn claim(&self, mut position: u64) -> Result<u64, Refusal> {
         let ring = &self.ring;
         let mut back_off = BackOff::new();
-        // ORDERING: Acquire pairs with the Release below: who learns from the tail that a position is claimed sees it
-        // claimed in the slots as well.
-        let mut position = ring.tail.load(Acquire);
         for _ in 0..ring.patience() {
             let state = ring.state(position);
             if ring.geometry.is_free(state, position) {
@@ -73,13 +78,10 @@ impl<M: Memory> Sender<M> {
         Err(Refusal::NotYet)
     }
 
-    /// Takes the next position for a message that will be published even if the ring is closed meanwhile.
+    /// As [`claim`](Self::claim), for a message that will be published even if the ring is closed meanwhile.
     #[inline]
-    fn claim_open(&mut self) -> Result<u64, Refusal> {
-        if let Some(place) = self.open {
-            self.abort(place);
-        }
-        match self.claim() {
+    fn claim_open(&mut self, from: u64) -> Result<u64, Refusal> {
+        match self.claim(from) {
             Ok(place) if !self.ring.is_closed() => Ok(place),
             Ok(place) => {
                 self.abort(place);
@@ -87,6 +89,14 @@ impl<M: Memory> Sender<M> {
             }
             Err(_) if self.ring.is_closed() => Err(Refusal::Closed),
             Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Gives back a place that was forgotten.
+    #[inline]
+    fn abort_open(&mut self) {
+        if let Some(place) = self.open {
+            self.abort(place);
         }
     }
 
@@ -109,39 +119,40 @@ impl<M: Memory> Sender<M> {
 impl<M: Memory> SendSide for Sender<M> {
     #[inline(always)]
     fn try_push_one(&mut self, message: &[u8]) -> Result<(), Refusal> {
-        let place = self.claim_open()?;
+        self.abort_open();
+        let place = self.claim_open(self.tail())?;
         self.ring.payload.write(place, message);
         self.publish(place);
         self.notify(1, place);
         Ok(())
     }
 
-    /// One claim for each message. Those of other producers may lie between them.
+    /// One claim for each message, from where the one before was. Those of other producers may lie between them.
     #[inline]
     fn try_push(&mut self, messages: &[u8]) -> Result<usize, Refusal> {
-        let mut last = None;
+        self.abort_open();
+        let mut next = self.tail();
         let mut count = 0;
         for message in messages.chunks_exact(self.ring.payload.width()) {
-            match self.claim_open() {
+            match self.claim_open(next) {
                 Ok(place) => {
                     self.ring.payload.write(place, message);
                     self.publish(place);
-                    last = Some(place);
+                    next = place.wrapping_add(1);
                     count += 1;
                 }
                 Err(refusal) if count == 0 => return Err(refusal),
                 Err(_) => break,
             }
         }
-        if let Some(last) = last {
-            self.notify(count as u32, last);
-        }
+        self.notify(count as u32, next.wrapping_sub(1));
         Ok(count)
     }
 
     #[inline]
     fn try_reserve(&mut self) -> Result<u64, Refusal> {
-        let place = self.claim_open()?;
+        self.abort_open();
+        let place = self.claim_open(self.tail())?;
         self.open = Some(place);
         Ok(place)
     }
@@ -190,8 +201,6 @@ impl<M: Memory> Side for Sender<M> {
     }
 
     fn leave(&mut self) {
-        if let Some(place) = self.open {
-            self.abort(place);
-        }
+        self.abort_open();
     }
 }

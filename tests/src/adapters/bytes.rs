@@ -8,7 +8,7 @@ use ipc_core::event::Wait;
 use ipc_core::segment::{Place, Segment, SegmentError};
 use ipc_ring::{ONLY, PopError, PushError, Ring as _, bytes, lanes};
 
-use super::{Consumer, Kind, Message, Producer, Ring, message};
+use super::{Consumer, Kind, Message, Opened, Producer, Ring, message};
 
 /// Bytes that a record takes, with its header.
 pub(super) const EXTENT: usize = 64;
@@ -44,8 +44,18 @@ pub(super) const LANES: Kind = Kind {
     ..BYTES
 };
 
-fn boxed<R: Ring + 'static>(ring: Result<R, SegmentError>) -> Result<Box<dyn Ring>, SegmentError> {
-    Ok(Box::new(ring?))
+fn boxed<R, S>(ring: Result<R, SegmentError>) -> Result<Box<dyn Ring>, SegmentError>
+where
+    R: ipc_ring::Ring<Producer = bytes::Producer<S>, Consumer = bytes::Consumer> + 'static,
+    S: bytes::SendRecords<Memory = Mapped> + 'static,
+{
+    let ring = Opened {
+        ring: ring?,
+        extent: EXTENT,
+        producer: |end, _| Box::new(end),
+        consumer: |end, _| Box::new(end),
+    };
+    Ok(ring.boxed())
 }
 
 /// Bytes for so many messages; where there can be no such ring, a number that is refused.
@@ -107,44 +117,6 @@ pub(super) fn one_by_one(
     }
     Ok(numbers.len())
 }
-
-/// The kinds differ only in their names.
-macro_rules! ring {
-    ($kind:ident) => {
-        impl Ring for $kind::Ring {
-            fn producer(&self) -> Box<dyn Producer> {
-                Box::new(ipc_ring::Ring::producer(self).unwrap())
-            }
-
-            fn consumer(&self) -> Box<dyn Consumer> {
-                Box::new(ipc_ring::Ring::consumer(self).unwrap())
-            }
-
-            fn rejoin(&self) -> Box<dyn Ring> {
-                Box::new(ipc_ring::Ring::rejoin(self).unwrap())
-            }
-
-            fn segment(&self) -> &Segment {
-                ipc_ring::Ring::segment(self)
-            }
-
-            fn close(&self) {
-                ipc_ring::Ring::close(self);
-            }
-
-            fn len(&self) -> usize {
-                ipc_ring::Ring::len(self)
-            }
-
-            fn capacity(&self) -> usize {
-                ipc_ring::Ring::capacity(self) / EXTENT
-            }
-        }
-    };
-}
-
-ring!(bytes);
-ring!(lanes);
 
 impl<S: bytes::SendRecords<Memory = Mapped>> Producer for bytes::Producer<S> {
     fn set_wait(&mut self, wait: Wait) {
@@ -228,23 +200,8 @@ impl Consumer for bytes::Consumer {
         Ok(number(&received[..count], len(self.capacity())))
     }
 
-    fn try_pop_into(&mut self, most: usize) -> Result<Vec<u64>, PopError> {
-        let first = Consumer::try_pop(self)?;
-        let rest = (1..most).map_while(|_| Consumer::try_pop(self).ok());
-        Ok(std::iter::once(first).chain(rest).collect())
-    }
-
-    fn pop_into(&mut self, most: usize) -> Result<Vec<u64>, PopError> {
-        let first = Consumer::pop(self)?;
-        let rest = (1..most).map_while(|_| Consumer::try_pop(self).ok());
-        Ok(std::iter::once(first).chain(rest).collect())
-    }
-
-    fn drain(&mut self) -> Vec<u64> {
-        let count = self.len();
-        (0..count)
-            .map_while(|_| Consumer::try_pop(self).ok())
-            .collect()
+    fn len(&self) -> usize {
+        self.len()
     }
 
     fn read_and_release(&mut self, done: &mut dyn FnMut(u64, bool)) -> Result<(), PopError> {

@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use ipc_core::event::Wait;
-use ipc_core::segment::{Place, Segment, SegmentError};
+use ipc_core::segment::{Place, SegmentError};
 use ipc_ring::channel::{self, Codec, CodecError};
 use ipc_ring::{PopError, PushError, Ring as _};
 
 use super::bytes::{self, BYTES, EXTENT, arena, len, number, record};
-use super::{Consumer, Kind, Producer, Ring};
+use super::{Consumer, Kind, Opened, Producer, Ring};
 
 /// The bytes themselves.
 #[derive(Debug)]
@@ -43,43 +43,19 @@ pub(super) const CHANNEL: Kind = Kind {
 };
 
 fn boxed(ring: Result<Channel, SegmentError>) -> Result<Box<dyn Ring>, SegmentError> {
-    Ok(Box::new(ring?))
-}
-
-impl Ring for Channel {
-    fn producer(&self) -> Box<dyn Producer> {
-        Box::new(Sender {
-            end: ipc_ring::Ring::producer(self).unwrap(),
-            len: len(ipc_ring::Ring::capacity(self)),
-        })
-    }
-
-    fn consumer(&self) -> Box<dyn Consumer> {
-        Box::new(Receiver {
-            end: ipc_ring::Ring::consumer(self).unwrap(),
-            len: len(ipc_ring::Ring::capacity(self)),
-        })
-    }
-
-    fn rejoin(&self) -> Box<dyn Ring> {
-        Box::new(ipc_ring::Ring::rejoin(self).unwrap())
-    }
-
-    fn segment(&self) -> &Segment {
-        ipc_ring::Ring::segment(self)
-    }
-
-    fn close(&self) {
-        ipc_ring::Ring::close(self);
-    }
-
-    fn len(&self) -> usize {
-        ipc_ring::Ring::len(self)
-    }
-
-    fn capacity(&self) -> usize {
-        ipc_ring::Ring::capacity(self) / EXTENT
-    }
+    let ring = Opened {
+        ring: ring?,
+        extent: EXTENT,
+        producer: |end, capacity| {
+            let len = len(capacity);
+            Box::new(Sender { end, len })
+        },
+        consumer: |end, capacity| {
+            let len = len(capacity);
+            Box::new(Receiver { end, len })
+        },
+    };
+    Ok(ring.boxed())
 }
 
 struct Sender {
@@ -179,34 +155,8 @@ impl Consumer for Receiver {
         self.number(popped)
     }
 
-    fn try_pop_into(&mut self, most: usize) -> Result<Vec<u64>, PopError> {
-        let first = self.try_pop()?;
-        let rest = (1..most).map_while(|_| self.try_pop().ok());
-        Ok(std::iter::once(first).chain(rest).collect())
-    }
-
-    fn pop_into(&mut self, most: usize) -> Result<Vec<u64>, PopError> {
-        let first = self.pop()?;
-        let rest = (1..most).map_while(|_| self.try_pop().ok());
-        Ok(std::iter::once(first).chain(rest).collect())
-    }
-
-    fn drain(&mut self) -> Vec<u64> {
-        let count = self.end.len();
-        (0..count).map_while(|_| self.try_pop().ok()).collect()
-    }
-
-    fn read_and_release(&mut self, done: &mut dyn FnMut(u64, bool)) -> Result<(), PopError> {
-        done(self.try_pop()?, false);
-        Ok(())
-    }
-
-    fn read_and_put_back(&mut self) -> Result<u64, PopError> {
-        unimplemented!("a channel does not lend its values")
-    }
-
-    fn read_and_forget(&mut self) -> Result<u64, PopError> {
-        unimplemented!("a channel does not lend its values")
+    fn len(&self) -> usize {
+        self.end.len()
     }
 
     fn close(self: Box<Self>) {

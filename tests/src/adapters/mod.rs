@@ -89,6 +89,18 @@ pub const KINDS: &[Kind] = &[
     channel::CHANNEL,
 ];
 
+/// Positions in messages, for [`Kind::start_at`], from which the places where arithmetic may wrap are near: at 2^32, of messages
+/// and of records of 64 bytes, 2^47 laps of a ring of one slot, 2^63 in the words of a broadcast, and 2^64.
+pub const STARTS: [u64; 7] = [
+    0,
+    1,
+    (1 << 26) - 3,
+    (1 << 32) - 5,
+    (1 << 47) - 2,
+    (1 << 63) - 3,
+    0_u64.wrapping_sub(7),
+];
+
 /// A ring that is open.
 pub trait Ring {
     /// Claims the producer's end.
@@ -111,6 +123,55 @@ pub trait Ring {
     fn capacity(&self) -> usize;
 }
 
+/// A ring of the library, and what its kind needs to be one here.
+struct Opened<R: ipc_ring::Ring> {
+    ring: R,
+    /// How much of the capacity a message takes.
+    extent: usize,
+    /// The ends, of a ring of that capacity.
+    producer: fn(R::Producer, usize) -> Box<dyn Producer>,
+    consumer: fn(R::Consumer, usize) -> Box<dyn Consumer>,
+}
+
+impl<R: ipc_ring::Ring + 'static> Opened<R> {
+    fn boxed(self) -> Box<dyn Ring> {
+        Box::new(self)
+    }
+}
+
+impl<R: ipc_ring::Ring + 'static> Ring for Opened<R> {
+    fn producer(&self) -> Box<dyn Producer> {
+        (self.producer)(self.ring.producer().unwrap(), self.ring.capacity())
+    }
+
+    fn consumer(&self) -> Box<dyn Consumer> {
+        (self.consumer)(self.ring.consumer().unwrap(), self.ring.capacity())
+    }
+
+    fn rejoin(&self) -> Box<dyn Ring> {
+        Box::new(Self {
+            ring: self.ring.rejoin().unwrap(),
+            ..*self
+        })
+    }
+
+    fn segment(&self) -> &Segment {
+        self.ring.segment()
+    }
+
+    fn close(&self) {
+        self.ring.close();
+    }
+
+    fn len(&self) -> usize {
+        self.ring.len()
+    }
+
+    fn capacity(&self) -> usize {
+        self.ring.capacity() / self.extent
+    }
+}
+
 /// The end that messages go in at. The names are those of `ipc_ring`.
 #[allow(missing_docs)]
 pub trait Producer {
@@ -129,22 +190,42 @@ pub trait Producer {
     fn close(self: Box<Self>);
 }
 
-/// The end that messages come out at. The names are those of `ipc_ring`.
+/// The end that messages come out at. The names are those of `ipc_ring`. What a kind does not have is made of what it has.
 #[allow(missing_docs)]
 pub trait Consumer {
     fn set_wait(&mut self, wait: ipc_core::event::Wait);
     fn try_pop(&mut self) -> Result<u64, PopError>;
     fn pop(&mut self) -> Result<u64, PopError>;
     fn pop_until(&mut self, deadline: Instant) -> Result<u64, PopError>;
+    /// Messages for it.
+    fn len(&self) -> usize;
     /// Takes up to `most`.
-    fn try_pop_into(&mut self, most: usize) -> Result<Vec<u64>, PopError>;
-    fn pop_into(&mut self, most: usize) -> Result<Vec<u64>, PopError>;
-    fn drain(&mut self) -> Vec<u64>;
+    fn try_pop_into(&mut self, most: usize) -> Result<Vec<u64>, PopError> {
+        let first = self.try_pop()?;
+        let rest = (1..most).map_while(|_| self.try_pop().ok());
+        Ok(std::iter::once(first).chain(rest).collect())
+    }
+    fn pop_into(&mut self, most: usize) -> Result<Vec<u64>, PopError> {
+        let first = self.pop()?;
+        let rest = (1..most).map_while(|_| self.try_pop().ok());
+        Ok(std::iter::once(first).chain(rest).collect())
+    }
+    fn drain(&mut self) -> Vec<u64> {
+        let count = self.len();
+        (0..count).map_while(|_| self.try_pop().ok()).collect()
+    }
     /// Takes a message where it lies, calls `done` with its number and whether it is redelivered, and releases it.
-    fn read_and_release(&mut self, done: &mut dyn FnMut(u64, bool)) -> Result<(), PopError>;
-    /// Takes a message where it lies, and puts it back.
-    fn read_and_put_back(&mut self) -> Result<u64, PopError>;
-    /// Takes a message where it lies, and forgets about it.
-    fn read_and_forget(&mut self) -> Result<u64, PopError>;
+    fn read_and_release(&mut self, done: &mut dyn FnMut(u64, bool)) -> Result<(), PopError> {
+        done(self.try_pop()?, false);
+        Ok(())
+    }
+    /// Takes a message where it lies, and puts it back. Only of a kind that [lends](Kind::lends).
+    fn read_and_put_back(&mut self) -> Result<u64, PopError> {
+        panic!("a ring that does not lend was asked for a message where it lies")
+    }
+    /// Takes a message where it lies, and forgets about it. Only of a kind that [lends](Kind::lends).
+    fn read_and_forget(&mut self) -> Result<u64, PopError> {
+        self.read_and_put_back()
+    }
     fn close(self: Box<Self>);
 }

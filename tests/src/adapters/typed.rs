@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use ipc_core::Mapped;
 use ipc_core::event::Wait;
-use ipc_core::segment::{Segment, SegmentError};
+use ipc_core::segment::SegmentError;
 use ipc_ring::side::{LendSide, SendSide};
 use ipc_ring::{ONLY, PopError, PushError, Ring as _, mpmc, spsc};
 
-use super::{Consumer, Kind, Message, Producer, Ring, message, number};
+use super::{Consumer, Kind, Message, Opened, Producer, Ring, message, number};
 
 pub(super) const SPSC: Kind = Kind {
     name: "spsc",
@@ -19,8 +19,14 @@ pub(super) const SPSC: Kind = Kind {
     lends: true,
     marks_redelivery: false,
     exact: true,
-    create: |place, capacity| boxed(spsc::Ring::options().capacity(capacity).create(place)),
-    open: |place| boxed(spsc::Ring::open(place)),
+    create: |place, capacity| {
+        boxed(
+            spsc::Ring::<Message>::options()
+                .capacity(capacity)
+                .create(place),
+        )
+    },
+    open: |place| boxed(spsc::Ring::<Message>::open(place)),
     start_at: Some(|segment, position| {
         let object = segment.object(ONLY).unwrap();
         for at in [0, 128] {
@@ -37,8 +43,14 @@ pub(super) const MPMC: Kind = Kind {
     lends: true,
     marks_redelivery: true,
     exact: true,
-    create: |place, capacity| boxed(mpmc::Ring::options().capacity(capacity).create(place)),
-    open: |place| boxed(mpmc::Ring::open(place)),
+    create: |place, capacity| {
+        boxed(
+            mpmc::Ring::<Message>::options()
+                .capacity(capacity)
+                .create(place),
+        )
+    },
+    open: |place| boxed(mpmc::Ring::<Message>::open(place)),
     start_at: Some(|segment, position| {
         let object = segment.object(ONLY).unwrap();
         let [capacity, stride] = object.entry().parameters;
@@ -54,47 +66,20 @@ pub(super) const MPMC: Kind = Kind {
     }),
 };
 
-fn boxed<R: Ring + 'static>(ring: Result<R, SegmentError>) -> Result<Box<dyn Ring>, SegmentError> {
-    Ok(Box::new(ring?))
-}
-
-/// The kinds differ only in their names.
-macro_rules! ring {
-    ($kind:ident) => {
-        impl Ring for $kind::Ring<Message> {
-            fn producer(&self) -> Box<dyn Producer> {
-                Box::new(ipc_ring::Ring::producer(self).unwrap())
-            }
-
-            fn consumer(&self) -> Box<dyn Consumer> {
-                Box::new(ipc_ring::Ring::consumer(self).unwrap())
-            }
-
-            fn rejoin(&self) -> Box<dyn Ring> {
-                Box::new(ipc_ring::Ring::rejoin(self).unwrap())
-            }
-
-            fn segment(&self) -> &Segment {
-                ipc_ring::Ring::segment(self)
-            }
-
-            fn close(&self) {
-                ipc_ring::Ring::close(self);
-            }
-
-            fn len(&self) -> usize {
-                ipc_ring::Ring::len(self)
-            }
-
-            fn capacity(&self) -> usize {
-                ipc_ring::Ring::capacity(self)
-            }
-        }
+fn boxed<R, P, C>(ring: Result<R, SegmentError>) -> Result<Box<dyn Ring>, SegmentError>
+where
+    R: ipc_ring::Ring<Producer = P, Consumer = C> + 'static,
+    P: Producer + 'static,
+    C: Consumer + 'static,
+{
+    let ring = Opened {
+        ring: ring?,
+        extent: 1,
+        producer: |end, _| Box::new(end),
+        consumer: |end, _| Box::new(end),
     };
+    Ok(ring.boxed())
 }
-
-ring!(spsc);
-ring!(mpmc);
 
 impl<S: SendSide<Memory = Mapped>> Producer for ipc_ring::Producer<Message, S> {
     fn set_wait(&mut self, wait: Wait) {
@@ -170,6 +155,10 @@ impl<S: LendSide<Memory = Mapped>> Consumer for ipc_ring::Consumer<Message, S> {
 
     fn pop_until(&mut self, deadline: Instant) -> Result<u64, PopError> {
         self.pop_until(deadline).map(|message| number(&message))
+    }
+
+    fn len(&self) -> usize {
+        self.len()
     }
 
     fn try_pop_into(&mut self, most: usize) -> Result<Vec<u64>, PopError> {

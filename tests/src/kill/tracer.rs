@@ -81,16 +81,9 @@ pub fn obstacle() -> Option<String> {
         return Some("the tracer knows the instructions of x86_64 alone".into());
     }
     // A child that asks to be traced and is not allowed to does not get as far as `true`.
-    let mut command = Command::new("true");
-    let prepare = || {
-        personality::set(Persona::ADDR_NO_RANDOMIZE)?;
-        ptrace::traceme().map_err(io::Error::from)
-    };
-    // SAFETY: `prepare` makes two system calls, which a forked child of a program with threads may do.
-    unsafe { command.pre_exec(prepare) };
-    match command.spawn() {
-        Ok(child) => {
-            drop(Victim::new(Pid::from_raw(child.id() as i32)));
+    match Victim::spawn(&mut Command::new("true")) {
+        Ok(victim) => {
+            drop(victim);
             None
         }
         Err(error) => Some(format!("this machine does not allow ptrace: {error}")),
@@ -125,16 +118,8 @@ impl Program {
         command.env_clear();
         command.env("LD_BIND_NOW", "1");
         command.env("GLIBC_TUNABLES", "glibc.pthread.rseq=0");
-        let prepare = || {
-            personality::set(Persona::ADDR_NO_RANDOMIZE)?;
-            ptrace::traceme().map_err(io::Error::from)
-        };
-        // SAFETY: `prepare` makes two system calls, which a forked child of a program with threads may do.
-        unsafe { command.pre_exec(prepare) };
-        let child = command
-            .spawn()
-            .with_context(|| format!("start {}", self.0.display()))?;
-        let mut victim = Victim::new(Pid::from_raw(child.id() as i32));
+        let victim = Victim::spawn(&mut command);
+        let mut victim = victim.with_context(|| format!("start {}", self.0.display()))?;
         victim.expect_trap("after exec")?;
         ptrace::setoptions(
             victim.pid,
@@ -152,13 +137,21 @@ impl Program {
 }
 
 impl Victim {
-    fn new(pid: Pid) -> Self {
-        Self {
-            pid,
+    /// Starts a program that is traced by us from its first instruction on, at the same addresses each time.
+    fn spawn(command: &mut Command) -> io::Result<Self> {
+        let prepare = || {
+            personality::set(Persona::ADDR_NO_RANDOMIZE)?;
+            ptrace::traceme().map_err(io::Error::from)
+        };
+        // SAFETY: `prepare` makes two system calls, which a forked child of a program with threads may do.
+        unsafe { command.pre_exec(prepare) };
+        let child = command.spawn()?;
+        Ok(Self {
+            pid: Pid::from_raw(child.id() as i32),
             over: false,
             here: Cell::new(None),
             code: RefCell::default(),
-        }
+        })
     }
 
     /// The process.
@@ -235,17 +228,23 @@ impl Victim {
 
     /// Waits until the victim, which runs, stops; or until it has slept in a system call for longer than `within`.
     pub fn come_out(&mut self, within: Duration) -> Result<Step> {
+        let Some(status) = self.wait_awake(within)? else {
+            return Ok(Step::Blocked);
+        };
+        self.check(status, "after a system call")?;
+        Ok(Step::Next)
+    }
+
+    /// What the victim, which runs, meets next; nothing, if it has slept in a system call for longer than `within`.
+    fn wait_awake(&self, within: Duration) -> Result<Option<WaitStatus>> {
         let begun = Instant::now();
         loop {
             match waitpid(self.pid, Some(WaitPidFlag::WNOHANG))? {
                 WaitStatus::StillAlive if begun.elapsed() > within && self.is_asleep() => {
-                    return Ok(Step::Blocked);
+                    return Ok(None);
                 }
                 WaitStatus::StillAlive => pause(begun),
-                status => {
-                    self.check(status, "after a system call")?;
-                    return Ok(Step::Next);
-                }
+                status => return Ok(Some(status)),
             }
         }
     }
@@ -288,18 +287,12 @@ impl Victim {
     fn exit_call(&mut self, within: Duration) -> Result<Step> {
         self.here.set(None);
         ptrace::syscall(self.pid, None)?;
-        let begun = Instant::now();
-        loop {
-            match waitpid(self.pid, Some(WaitPidFlag::WNOHANG))? {
-                WaitStatus::StillAlive if begun.elapsed() > within && self.is_asleep() => {
-                    return Ok(Step::Blocked);
-                }
-                WaitStatus::StillAlive => pause(begun),
-                WaitStatus::PtraceSyscall(_) => return Ok(Step::Next),
-                status => {
-                    self.over = !matches!(status, WaitStatus::Stopped(..));
-                    bail!("the victim did not leave its system call: {status:?}");
-                }
+        match self.wait_awake(within)? {
+            None => Ok(Step::Blocked),
+            Some(WaitStatus::PtraceSyscall(_)) => Ok(Step::Next),
+            Some(status) => {
+                self.over = !matches!(status, WaitStatus::Stopped(..));
+                bail!("the victim did not leave its system call: {status:?}");
             }
         }
     }
@@ -343,12 +336,7 @@ impl Victim {
             return Ok(());
         }
         release()?;
-        let out = self.come_out(Duration::from_secs(5))?;
-        ensure!(
-            out == Step::Next,
-            "the victim neither stops nor comes to its end"
-        );
-        Ok(())
+        self.come_out_of_sleep()
     }
 
     /// Whether it sleeps in a system call; otherwise it is running, or waits for a processor.
@@ -367,8 +355,7 @@ impl Victim {
         }
         self.here.set(None);
         ptrace::cont(self.pid, None)?;
-        let status = waitpid(self.pid, None)?;
-        self.over = matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..));
+        let status = self.wait()?;
         ensure!(
             matches!(status, WaitStatus::Exited(_, 0)),
             "the victim, left alone, ended with {status:?}"
@@ -392,13 +379,20 @@ impl Victim {
         Ok(death)
     }
 
-    fn expect_trap(&mut self, when: &str) -> Result<()> {
+    /// Waits until it stops, or ends.
+    fn wait(&mut self) -> Result<WaitStatus> {
         let status = waitpid(self.pid, None)?;
+        self.over = has_ended(status);
+        Ok(status)
+    }
+
+    fn expect_trap(&mut self, when: &str) -> Result<()> {
+        let status = self.wait()?;
         self.check(status, when)
     }
 
     fn check(&mut self, status: WaitStatus, when: &str) -> Result<()> {
-        self.over = matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..));
+        self.over = has_ended(status);
         ensure!(
             matches!(status, WaitStatus::Stopped(_, Signal::SIGTRAP)),
             "the victim was to stop {when}; it met {status:?}"
@@ -407,14 +401,17 @@ impl Victim {
     }
 
     fn expect_system_call(&mut self) -> Result<()> {
-        let status = waitpid(self.pid, None)?;
-        self.over = matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..));
+        let status = self.wait()?;
         ensure!(
             matches!(status, WaitStatus::PtraceSyscall(_)),
             "the victim was to stop at a system call; it met {status:?}"
         );
         Ok(())
     }
+}
+
+fn has_ended(status: WaitStatus) -> bool {
+    matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..))
 }
 
 /// Between two looks at a victim: give way at first, then sleep a little.
@@ -431,7 +428,7 @@ impl Drop for Victim {
         if !self.over {
             let _ = kill(self.pid, Signal::SIGKILL);
             while let Ok(status) = waitpid(self.pid, None) {
-                if matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..)) {
+                if has_ended(status) {
                     break;
                 }
             }

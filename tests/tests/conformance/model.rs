@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ipc_core::segment::Place;
 use ipc_ring::{PopError, PushError};
-use ipc_tests::adapters::{Consumer, KINDS, Kind, Producer, Ring};
+use ipc_tests::adapters::{Consumer, KINDS, Kind, Producer, Ring, STARTS};
 use proptest::prelude::*;
 
 /// A call.
@@ -195,16 +195,6 @@ impl Twins {
     }
 }
 
-/// Positions in messages from which the places where arithmetic may wrap are near. Records take 64 bytes each.
-const STARTS: [u64; 6] = [
-    0,
-    1,
-    (1 << 26) - 3,
-    (1 << 32) - 5,
-    (1 << 47) - 2,
-    0_u64.wrapping_sub(7),
-];
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -215,8 +205,7 @@ proptest! {
         start in prop::sample::select(STARTS.to_vec()),
     ) {
         // Catches a lost, doubled, torn or reordered message, a place that is lost, a wrong "full" or "empty", and
-        // arithmetic that fails where positions wrap: at 2^32, of messages and of bytes, 2^47 laps of a ring of one slot, and
-        // 2^64.
+        // arithmetic that fails where positions wrap.
         for kind in KINDS {
             let mut twins = Twins::new(*kind, capacity, start);
             let possible = |call: &&Call| kind.lends || !matches!(call, Call::PutBack | Call::ForgetMessage);

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use ipc_core::region::Region;
 use ipc_core::segment::Place;
-use ipc_ring::role::Holder;
-use ipc_ring::{Ring as _, broadcast};
+use ipc_ring::Ring as _;
+use ipc_ring::broadcast::Start;
+use ipc_ring::{ClaimError, broadcast, broadcast_bytes};
 use ipc_tests::adapters::{KINDS, Message, message, number};
 use ipc_tests::child::Child;
 use ipc_tests::peers::eventually;
@@ -130,41 +131,71 @@ fn a_ring_on_a_disk_goes_on_after_the_machine_has_restarted() {
     }
 }
 
+/// Restarts the machine under a lossless reader of a ring that is there: its successor goes on where it stopped.
+fn a_reader_goes_on<R: ipc_ring::Ring>(
+    path: &Path,
+    lossless: fn(&R, Start) -> Result<R::Consumer, ClaimError>,
+    push: fn(&mut R::Producer, u64, Instant),
+    pop: fn(&mut R::Consumer, Instant) -> u64,
+) {
+    let open = || R::open(path).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let before = || {
+        let ring = open();
+        let mut producer = ring.producer().unwrap();
+        let mut reader = lossless(&ring, Start::Newest).unwrap();
+        for number in 0..6 {
+            push(&mut producer, number, deadline);
+        }
+        assert_eq!(pop(&mut reader, deadline), 0);
+        ring.segment().sync().unwrap();
+        (producer, reader)
+    };
+    let synced = interrupt(path, before, |(producer, reader)| {
+        assert_eq!(pop(reader, deadline), 1);
+        push(producer, 6, deadline);
+    });
+    restart(path, synced);
+    let ring = open();
+    let mut successor = lossless(&ring, Start::Successor).unwrap();
+    let mut producer = ring.producer().unwrap();
+    for expected in 1..6 {
+        assert_eq!(pop(&mut successor, deadline), expected);
+    }
+    for pushed in 6..40 {
+        push(&mut producer, pushed, deadline);
+        assert_eq!(pop(&mut successor, deadline), pushed);
+    }
+}
+
 #[test]
 fn a_reader_of_a_broadcast_goes_on_after_the_machine_has_restarted() {
     // Catches a lossless reader of another boot that the producer waits for, and one whose successor starts elsewhere.
     let Some(directory) = on_a_disk() else { return };
-    let path = directory.path().join("ring");
+    let path = directory.path().join("messages");
     let options = broadcast::Ring::<Message>::options().capacity(8);
     drop(options.create(path.clone()).unwrap());
-    let open = || broadcast::Ring::<Message>::open(path.clone()).unwrap();
-    let before = || {
-        let ring = open();
-        let mut producer = ring.producer().unwrap();
-        let mut reader = ring.lossless(broadcast::Start::Newest).unwrap();
-        for number in 0..6 {
-            producer.push(message(number)).unwrap();
-        }
-        assert_eq!(number(&reader.pop().unwrap()), 0);
-        ring.segment().sync().unwrap();
-        (producer, reader)
-    };
-    let synced = interrupt(&path, before, |(producer, reader)| {
-        assert_eq!(number(&reader.pop().unwrap()), 1);
-        producer.push(message(6)).unwrap();
-    });
-    restart(&path, synced);
-    let ring = open();
-    let mut successor = ring.lossless(broadcast::Start::Successor).unwrap();
-    let mut producer = ring.producer().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
-    for expected in 1..6 {
-        let popped = successor.pop_until(deadline).unwrap();
-        assert_eq!(number(&popped), expected);
-    }
-    for pushed in 6..40 {
-        producer.push_until(message(pushed), deadline).unwrap();
-        assert_eq!(number(&successor.pop_until(deadline).unwrap()), pushed);
-    }
-    assert!(matches!(ring.producer_role(), Holder::Present(_)));
+    a_reader_goes_on::<broadcast::Ring<Message>>(
+        &path,
+        broadcast::Ring::lossless,
+        |producer, pushed, deadline| producer.push_until(message(pushed), deadline).unwrap(),
+        |reader, deadline| number(&reader.pop_until(deadline).unwrap()),
+    );
+    let path = directory.path().join("bytes");
+    let options = broadcast_bytes::Ring::options().capacity(512);
+    drop(options.create(path.clone()).unwrap());
+    a_reader_goes_on::<broadcast_bytes::Ring>(
+        &path,
+        broadcast_bytes::Ring::lossless,
+        |producer, pushed, deadline| {
+            let record = message(pushed).map(u64::to_ne_bytes).concat();
+            producer.push_until(&record, deadline).unwrap();
+        },
+        |reader, deadline| {
+            let mut found = [0; size_of::<Message>()];
+            let count = reader.pop_into_until(&mut found, deadline).unwrap();
+            assert_eq!(count, found.len());
+            number(&bytemuck::must_cast(found))
+        },
+    );
 }

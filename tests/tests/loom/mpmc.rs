@@ -121,7 +121,7 @@ fn followed(weakening: Option<Weakening>) {
 const FOLLOWED: Claim = Claim {
     model: followed,
     needs: &[
-        "mpmc_producer::claim 3: fence",
+        "mpmc_producer::claim 2: fence",
         "mpmc::peek: fence",
         "mpmc_producer::publish: Release",
         "mpmc::state: Acquire",

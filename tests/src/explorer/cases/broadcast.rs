@@ -7,13 +7,13 @@
 
 use std::time::Duration;
 
-use ipc_core::memory::{Area, LockByte, Memory as _};
-use ipc_core::participant::ParticipantId;
+use ipc_core::memory::{Area, LockByte};
 use ipc_ring::broadcast::{Shared, Start};
-use ipc_ring::side::{ReceiveSide, Refusal, SendSide, Side, Whole as _};
+use ipc_ring::side::{ReceiveSide, Refusal, SendSide, Side};
 
 use super::super::{Actor, Case, Explored, Options, Setup, Step, Timeouts, View};
 use super::Entry;
+use super::audience::{DIED, HOLDER, Role, id, recover, row, rows, wait};
 
 /// Offsets in a ring.
 mod field {
@@ -32,10 +32,6 @@ mod field {
 /// Bytes of a message.
 const SIZE: usize = 16;
 
-/// How the last holder of a role ended, and who holds it.
-const DIED: u64 = 2 << 14;
-const HOLDER: u64 = (1 << 14) - 1;
-
 /// A ring and those who come to use it.
 #[derive(Clone)]
 pub struct BroadcastCase {
@@ -53,23 +49,6 @@ pub struct BroadcastCase {
     /// Processes that may be killed.
     victims: Vec<usize>,
     options: Options,
-}
-
-/// What a process is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// Pushes what has not been pushed.
-    Produce,
-    /// The same, after the process before it.
-    ProduceOn,
-    /// Takes everything.
-    Lossless,
-    /// Comes when the process before it has died, and goes on where that stopped.
-    Successor,
-    /// May miss messages.
-    Lossy,
-    /// Takes the newest ones.
-    Latest,
 }
 
 /// Where a process stands.
@@ -94,78 +73,9 @@ fn position(bytes: &[u8; SIZE]) -> u64 {
     word(0) - 1
 }
 
-fn id(process: usize) -> ParticipantId {
-    ParticipantId::new(process as u64 + 1).expect("a number")
-}
-
-/// Clears up after a process if it has died, as whoever is held up by it does.
-fn recover(ring: &Shared<Explored>, memory: &Explored, dead: ParticipantId) {
-    let number = dead.get();
-    if memory.is_locked(LockByte::Life(number)) || !memory.try_lock(LockByte::Recovery(number)) {
-        return;
-    }
-    ring.recover(dead);
-    memory.unlock(LockByte::Recovery(number));
-}
-
 impl BroadcastCase {
     fn len(&self) -> usize {
         Shared::<Explored>::size(self.slots, SIZE, 8).expect("small")
-    }
-
-    /// The row of a lossless reader: the first one, if it is the first of its kind. A successor has that of the dead.
-    fn row(&self, process: usize) -> usize {
-        let before = &self.roles[..process];
-        let rows = before.iter().filter(|role| **role == Role::Lossless);
-        rows.count() - usize::from(self.roles[process] == Role::Successor)
-    }
-
-    fn rows(&self) -> usize {
-        self.roles
-            .iter()
-            .filter(|role| **role == Role::Lossless)
-            .count()
-    }
-
-    /// Repeats the attempt until it is not refused for now, sleeping meanwhile.
-    fn wait<S: Side<Memory = Explored>, T>(
-        &self,
-        ring: &Shared<Explored>,
-        memory: &Explored,
-        side: &mut S,
-        mut tries: Option<u32>,
-        mut attempt: impl FnMut(&mut S) -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
-        loop {
-            let mut held_up_by = None;
-            let mut once = |side: &mut S| match attempt(side) {
-                Err(Refusal::NotYet) => None,
-                Err(Refusal::Watch(by)) => {
-                    held_up_by = Some(by);
-                    None
-                }
-                other => Some(other),
-            };
-            if let Some(outcome) = once(side) {
-                return outcome;
-            }
-            match &mut tries {
-                Some(0) => return Err(Refusal::NotYet),
-                Some(left) => {
-                    *left -= 1;
-                    continue;
-                }
-                None => {}
-            }
-            let prepared = side.event().prepare();
-            if let Some(outcome) = once(side) {
-                return outcome;
-            }
-            side.event().sleep(prepared, Duration::MAX);
-            if let Some(by) = held_up_by {
-                recover(ring, memory, by);
-            }
-        }
     }
 
     fn produce(&self, ring: &Shared<Explored>, memory: &Explored) {
@@ -176,7 +86,7 @@ impl BroadcastCase {
         let mut next = tail.load(std::sync::atomic::Ordering::Acquire);
         while next < self.messages {
             let left: Vec<u8> = (next..self.messages).flat_map(bytes).collect();
-            let pushed = self.wait(ring, memory, &mut sender, None, |sender| {
+            let pushed = wait(ring, memory, &mut sender, None, |sender| {
                 if self.batch {
                     sender.try_push(&left)
                 } else {
@@ -203,7 +113,7 @@ impl BroadcastCase {
         let mut next = None;
         while next != Some(self.messages) {
             let mut message = [0; SIZE];
-            let popped = self.wait(ring, memory, side, self.tries, |side| {
+            let popped = wait(ring, memory, side, self.tries, |side| {
                 side.try_pop_one(&mut message)
             });
             match popped {
@@ -272,7 +182,7 @@ impl Case for BroadcastCase {
 
     /// Nobody closes the ring, and rows beyond those of the readers stay as they are.
     fn glued(&self, at: usize) -> bool {
-        let used = field::ROWS + self.rows() * field::ROW;
+        let used = field::ROWS + rows(&self.roles) * field::ROW;
         at == field::CLOSED || (used..field::SLOTS).contains(&at)
     }
 
@@ -286,7 +196,7 @@ impl Case for BroadcastCase {
         let (me, role) = (id(process), self.roles[process]);
         let claimed = match role {
             Role::Produce | Role::ProduceOn => Some(ring.producer()),
-            Role::Lossless | Role::Successor => ring.readers().nth(self.row(process)),
+            Role::Lossless | Role::Successor => ring.readers().nth(row(&self.roles, process)),
             Role::Lossy | Role::Latest => None,
         };
         if matches!(role, Role::ProduceOn | Role::Successor) {
@@ -312,7 +222,7 @@ impl Case for BroadcastCase {
                 } else {
                     Start::Successor
                 };
-                let mut side = ring.receiver(self.row(process), start);
+                let mut side = ring.receiver(row(&self.roles, process), start);
                 let after = self.consume(&ring, memory, &mut side, role);
                 side.leave();
                 after

@@ -7,15 +7,14 @@
 use std::sync::atomic::Ordering::Acquire;
 use std::time::Duration;
 
-use ipc_core::memory::{Area, LockByte, Memory as _};
-use ipc_core::participant::ParticipantId;
+use ipc_core::memory::{Area, LockByte};
 use ipc_ring::broadcast_bytes::{Receiver, Shared, Start};
 use ipc_ring::bytes::{ReceiveRecords, SendRecords};
-use ipc_ring::side::{Refusal, Side, Whole as _};
+use ipc_ring::side::{Refusal, Side};
 
 use super::super::{Actor, Case, Explored, Options, Setup, Step, Timeouts, View};
 use super::Entry;
-use super::broadcast::Role;
+use super::audience::{DIED, HOLDER, Role, id, recover, row, rows, wait};
 
 /// Offsets in a ring.
 mod field {
@@ -35,10 +34,6 @@ mod field {
     pub(super) const HEAD: usize = 16;
     pub(super) const ARENA: usize = 4608;
 }
-
-/// How the last holder of a role ended, and who holds it.
-const DIED: u64 = 2 << 14;
-const HOLDER: u64 = (1 << 14) - 1;
 
 /// A ring and those who come to use it.
 #[derive(Clone)]
@@ -88,78 +83,9 @@ fn end(start: u64, len: usize, capacity: usize) -> u64 {
     body + skip + len as u64
 }
 
-fn id(process: usize) -> ParticipantId {
-    ParticipantId::new(process as u64 + 1).expect("a number")
-}
-
-/// Clears up after a process if it has died, as whoever is held up by it does.
-fn recover(ring: &Shared<Explored>, memory: &Explored, dead: ParticipantId) {
-    let number = dead.get();
-    if memory.is_locked(LockByte::Life(number)) || !memory.try_lock(LockByte::Recovery(number)) {
-        return;
-    }
-    ring.recover(dead);
-    memory.unlock(LockByte::Recovery(number));
-}
-
 impl BroadcastBytesCase {
     fn len(&self) -> usize {
         Shared::<Explored>::size(self.capacity).expect("small")
-    }
-
-    /// The row of a lossless reader: the first one, if it is the first of its kind. A successor has that of the dead.
-    fn row(&self, process: usize) -> usize {
-        let before = &self.roles[..process];
-        let rows = before.iter().filter(|role| **role == Role::Lossless);
-        rows.count() - usize::from(self.roles[process] == Role::Successor)
-    }
-
-    fn rows(&self) -> usize {
-        self.roles
-            .iter()
-            .filter(|role| **role == Role::Lossless)
-            .count()
-    }
-
-    /// Repeats the attempt until it is not refused for now, sleeping meanwhile.
-    fn wait<S: Side<Memory = Explored>, T>(
-        &self,
-        ring: &Shared<Explored>,
-        memory: &Explored,
-        side: &mut S,
-        mut tries: Option<u32>,
-        mut attempt: impl FnMut(&mut S) -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
-        loop {
-            let mut held_up_by = None;
-            let mut once = |side: &mut S| match attempt(side) {
-                Err(Refusal::NotYet) => None,
-                Err(Refusal::Watch(by)) => {
-                    held_up_by = Some(by);
-                    None
-                }
-                other => Some(other),
-            };
-            if let Some(outcome) = once(side) {
-                return outcome;
-            }
-            match &mut tries {
-                Some(0) => return Err(Refusal::NotYet),
-                Some(left) => {
-                    *left -= 1;
-                    continue;
-                }
-                None => {}
-            }
-            let prepared = side.event().prepare();
-            if let Some(outcome) = once(side) {
-                return outcome;
-            }
-            side.event().sleep(prepared, Duration::MAX);
-            if let Some(by) = held_up_by {
-                recover(ring, memory, by);
-            }
-        }
     }
 
     fn produce(&self, ring: &Shared<Explored>, memory: &Explored) {
@@ -177,7 +103,7 @@ impl BroadcastBytesCase {
             let left: Vec<_> = (next..self.records)
                 .map(|number| record(number, self.size))
                 .collect();
-            let pushed = self.wait(ring, memory, &mut sender, None, |sender| {
+            let pushed = wait(ring, memory, &mut sender, None, |sender| {
                 if self.batch {
                     return sender.try_push_batch(&left);
                 }
@@ -208,7 +134,7 @@ impl BroadcastBytesCase {
         while next != Some(self.records) {
             let settled = is_settled(side);
             let mut taken = vec![0; self.size];
-            let popped = self.wait(ring, memory, side, self.tries, |side| {
+            let popped = wait(ring, memory, side, self.tries, |side| {
                 let place = side.try_next()?;
                 side.read(&place, 0, &mut taken);
                 side.commit(place)
@@ -288,7 +214,7 @@ impl Case for BroadcastBytesCase {
 
     /// Nobody closes the ring, and rows beyond those of the readers stay as they are.
     fn glued(&self, at: usize) -> bool {
-        let used = field::ROWS + self.rows() * field::ROW;
+        let used = field::ROWS + rows(&self.roles) * field::ROW;
         at == field::CLOSED || (used..field::ARENA).contains(&at)
     }
 
@@ -302,7 +228,7 @@ impl Case for BroadcastBytesCase {
         let (me, role) = (id(process), self.roles[process]);
         let claimed = match role {
             Role::Produce | Role::ProduceOn => Some(ring.producer()),
-            Role::Lossless | Role::Successor => ring.readers().nth(self.row(process)),
+            Role::Lossless | Role::Successor => ring.readers().nth(row(&self.roles, process)),
             Role::Lossy | Role::Latest => None,
         };
         if matches!(role, Role::ProduceOn | Role::Successor) {
@@ -328,7 +254,7 @@ impl Case for BroadcastBytesCase {
                 } else {
                     Start::Successor
                 };
-                let side = ring.receiver(self.row(process), start);
+                let side = ring.receiver(row(&self.roles, process), start);
                 let mut side = side.expect("sound marks");
                 let after = self.consume(&ring, memory, &mut side, role, Receiver::is_settled);
                 side.leave();

@@ -1,5 +1,6 @@
 //! The cases: what is explored of the library, each with its bounds.
 
+mod audience;
 pub mod barrier;
 pub mod broadcast;
 pub mod broadcast_bytes;
