@@ -171,6 +171,11 @@ pub fn run(
     let mut units = Vec::new();
     let mut skipped = Vec::new();
     let is_late = || pace.limit.is_some_and(|limit| Instant::now() >= limit);
+    if is_late() {
+        let text = format!("{title}: there was no time left");
+        outcome.skipped.push(text);
+        return Ok(());
+    }
     race.entries.retain(|entry| {
         if is_late() {
             skipped.push(format!("{} in {title}: there was no time left", entry.name));

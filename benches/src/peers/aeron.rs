@@ -228,7 +228,7 @@ impl Receiver {
     /// whole messages of `size` bytes that are there.
     #[inline]
     fn fill(&mut self, bytes: &mut [u8], size: usize) -> Result<usize> {
-        let mut at = 0;
+        let mut at = 0_usize;
         while at == 0 || !at.is_multiple_of(size) {
             let left = if size <= FRAGMENT {
                 (bytes.len() - at) / size
