@@ -411,3 +411,24 @@ fn f31_hostile_words_end_every_call() {
     }
     assert!(errors > 50, "{errors} errors: the rubbish was not met");
 }
+
+// Large draws walk through an epoch in no time: where they go on beyond it, they meet the ids of an adopted copy.
+#[test]
+fn an_epoch_ends_where_that_of_a_copy_begins() {
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let ids = Ids::create(directory.path().join("ids").as_path()).unwrap();
+    let mut last = 0;
+    let refusal = loop {
+        match ids.take(1 << 32) {
+            Ok(range) => last = range.end,
+            Err(refusal) => break refusal,
+        }
+    };
+    assert!(matches!(refusal, IdsError::Exhausted), "{refusal}");
+    assert!(last > EPOCH - (1 << 34), "{last}: nearly all are given");
+    for _ in 0..3 {
+        assert!(ids.take(1 << 32).is_err());
+        assert!(ids.next().is_err());
+    }
+    assert!(last <= EPOCH + 1, "{last}");
+}

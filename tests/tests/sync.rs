@@ -1,5 +1,6 @@
 //! Locks, registers and counters between processes, some of which die.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
 use std::sync::PoisonError;
@@ -12,6 +13,7 @@ use ipc_core::sync::{
     Attach, Barrier, BarrierError, Latest, LatestView, LockError, Mutex, Once, RwLock, Semaphore,
     Sequence,
 };
+use ipc_tests::child::Child;
 use ipc_tests::peers::{Peer, directory, eventually};
 use ipc_tests::sync_peer::{SMALL, Same, same, word};
 
@@ -129,6 +131,33 @@ fn nobody_who_waits_for_a_permit_starves() {
     let stage = Stage::new(&[("s", Semaphore::spec(2).expect("spec"))]);
     let turns = nobody_starves(&stage, &["permit s"]);
     assert!(turns.iter().all(|turns| *turns > 0));
+}
+
+#[test]
+fn f09_a_forked_child_does_nothing_with_an_inherited_guard() {
+    // Would catch a child that goes on in the name of its parent, who may have let go of the lock long ago.
+    let mutex = Mutex::<u64>::create(Place::Anonymous, ()).expect("create");
+    let lock = RwLock::<u64>::create(Place::Anonymous, 4).expect("create");
+    let latest = Latest::<u64>::create(Place::Anonymous, ()).expect("create");
+    let mut guard = mutex.lock().map_err(LockError::owned).expect("free");
+    let mut written = lock.write().map_err(LockError::owned).expect("free");
+    let mut writer = latest.writer().expect("free");
+    guard.set(&1);
+    written.set(&1);
+    writer.set(&1);
+    Child::run(|| {
+        let refused = |what: &mut dyn FnMut()| {
+            let tried = catch_unwind(AssertUnwindSafe(what));
+            assert!(tried.is_err());
+        };
+        refused(&mut || guard.set(&666));
+        refused(&mut || written.set(&666));
+        refused(&mut || assert_eq!(written.get(), 1));
+        refused(&mut || assert_eq!(writer.set(&666), 2));
+    })
+    .join();
+    assert_eq!((guard.get(), written.get()), (1, 1));
+    assert_eq!(latest.get().expect("whole"), Some(1));
 }
 
 #[test]

@@ -170,6 +170,9 @@ impl Ids {
     /// Opens a copy or a restored backup as the successor of the original, which must not be used any more. It draws from
     /// a new epoch, so that no id comes twice even though the copy does not know the last ones of the original.
     ///
+    /// One backup has one successor: it can be noticed that a file is a copy, but not that another copy of the same backup was
+    /// adopted before, and both would draw from the same epoch. Make the next backup from what was adopted.
+    ///
     /// # Errors
     ///
     /// As [`open`](Self::open).

@@ -230,6 +230,9 @@ impl<M: Memory> Counter<M> {
             let epoch = (value / EPOCH).saturating_add(adoptions - adopted);
             let value = epoch.checked_mul(EPOCH).ok_or(Refusal::Exhausted)?;
             record = record.next([value, adoptions]);
+            // The copy brought the original's instance along: were we killed behind the mark, our successor would find an
+            // adopted file of this run, and go on where the original goes on.
+            self.instance.store(0, Relaxed);
             self.mark.write(record).map_err(|error| self.fail(error))?;
             self.restart(value, instance);
         } else if !self.is_of_this_run() && !present() {
@@ -330,7 +333,8 @@ impl<M: Memory> Counter<M> {
             .max(end)
             .max(self.next.load(Relaxed))
             .saturating_add(step);
-        if value / EPOCH != end.saturating_sub(1) / EPOCH {
+        // The epoch of the mark, below which everything was given: what was drawn may lie in the next one already.
+        if value / EPOCH != mark / EPOCH {
             return Err(Refusal::Exhausted);
         }
         let record = record.next([value, adopted]);

@@ -19,6 +19,8 @@ use crate::memory::{Area, OutOfArea};
 use crate::segment::OBJECT_ALIGN;
 use crate::{Mapped, Message, bytemuck};
 
+pub(super) const FORKED: &str = "a guard taken before fork belongs to the parent process";
+
 /// A `T` in shared memory, and the lock of whoever may change it.
 pub(super) struct Protected<T> {
     pub(super) base: Base,
@@ -64,11 +66,18 @@ impl<T> Protected<T> {
         }
     }
 
+    /// A guard that a forked child inherits is its parent's, who may have let go of the lock long ago.
+    #[inline]
+    fn assert_here(&self) {
+        assert!(self.base.is_here(), "{FORKED}");
+    }
+
     #[inline]
     pub(super) fn get(&self) -> T
     where
         T: Message,
     {
+        self.assert_here();
         let mut value = T::zeroed();
         let read = self.data.read(0, bytemuck::bytes_of_mut(&mut value));
         debug_assert!(read.is_ok(), "the area has the size of the value");
@@ -80,6 +89,7 @@ impl<T> Protected<T> {
     where
         T: Message,
     {
+        self.assert_here();
         let written = self.data.write(0, bytemuck::bytes_of(value));
         debug_assert!(written.is_ok(), "the area has the size of the value");
     }
@@ -88,6 +98,7 @@ impl<T> Protected<T> {
     where
         T: Shared,
     {
+        self.assert_here();
         // SAFETY: (1) aligned and mapped, as the file's head says; (2) `Shared`: every bit pattern is a value, and others
         // may change it at any time.
         unsafe { self.pointer().as_ref() }
@@ -111,7 +122,12 @@ pub struct Guard<'l, T> {
 
 impl<T> Guard<'_, T> {
     /// Says that the value has been repaired after its last holder died. Without it the lock is poisoned on drop.
+    ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that has the lock.
     pub fn mark_consistent(&mut self) {
+        self.value.assert_here();
         self.value.lock.mark_consistent();
     }
 
@@ -140,12 +156,20 @@ impl<T> Guard<'_, T> {
 
 impl<T: Message> Guard<'_, T> {
     /// A copy of the value.
+    ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that has the lock.
     #[inline]
     pub fn get(&self) -> T {
         self.value.get()
     }
 
     /// Sets the value.
+    ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that has the lock.
     #[inline]
     pub fn set(&mut self, value: &T) {
         self.value.set(value);
@@ -153,11 +177,16 @@ impl<T: Message> Guard<'_, T> {
 
     /// The value itself.
     ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that has the lock.
+    ///
     /// # Safety
     ///
     /// No process changes the value but while it has the lock; so all of them are trusted, and none of them keeps a
     /// mapping of it that does otherwise.
     pub unsafe fn as_mut(&mut self) -> &mut T {
+        self.value.assert_here();
         // SAFETY: (1) aligned and mapped, as the file's head says; (2) any bit pattern is a `Message`; (3) nobody else
         // touches it while we have the lock: the caller's contract.
         unsafe { self.value.pointer().as_mut() }
@@ -167,6 +196,9 @@ impl<T: Message> Guard<'_, T> {
 impl<T: Shared> Deref for Guard<'_, T> {
     type Target = T;
 
+    /// # Panics
+    ///
+    /// In a forked child of the process that has the lock.
     fn deref(&self) -> &T {
         self.value.shared()
     }

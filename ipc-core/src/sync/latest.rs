@@ -38,6 +38,7 @@ use std::marker::PhantomData;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
+use super::guard::FORKED;
 use super::lock::{Entry as Begin, Leave, Lock, Refused, Taken};
 use super::{Attach, Base, LockError, ONLY, VERSION, misfit, spec_of};
 use crate::event::{Event, LONGEST_SLICE, Wait, Waiters, wait_until};
@@ -403,7 +404,12 @@ pub struct LatestWriter<'l, T> {
 
 impl<T: Message> LatestWriter<'_, T> {
     /// Sets the value. Tells the version.
+    ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that has the lease.
     pub fn set(&mut self, value: &T) -> u64 {
+        assert!(self.latest.base.is_here(), "{FORKED}");
         self.latest.register.set(bytemuck::bytes_of(value))
     }
 }

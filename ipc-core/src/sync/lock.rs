@@ -30,6 +30,9 @@
 //! `next` names a process. Only the thread that wrote it takes what is handed over; another thread of the process may not
 //! write itself there while the process has the lock handed over and not yet taken, so the two are never confused.
 //!
+//! What is handed over is held: a process that is stopped at that moment holds the lock until it goes on, as one does that is
+//! stopped with the lock in its hands. Others wait until their deadlines.
+//!
 //! # Orderings
 //!
 //! Taking is Acquire and pairs with the Release of letting go, handing over and recovery: the new holder sees what the old
