@@ -325,6 +325,10 @@ unsafe impl Memory for Mapped {
         sys::file_system::instance(&self.attachment.locks.file)
     }
 
+    fn boot(&self) -> u64 {
+        sys::process::boot()
+    }
+
     fn try_lock(&self, byte: LockByte) -> bool {
         self.is_here() && self.attachment.locks.try_lock(byte)
     }

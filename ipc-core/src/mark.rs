@@ -9,6 +9,11 @@
 //! file, with sequence 0. The newer of the whole records counts. A new one gets the next sequence and goes to the slot of
 //! the older one (`sequence mod 2`), so that the newer one is not touched; it counts once it is on disk.
 //!
+//! Whoever writes one first says that it is in doubt whether the newest one is on disk, and takes that back when it knows. It
+//! may be killed in between, or before it tells anybody that the disk has failed, after which the kernel takes the page
+//! for clean. So whoever finds a doubt stores the record that counts again, and syncs it, before it relies on it or
+//! touches the other one.
+//!
 //! # After a power cut
 //!
 //! The line that was being written holds any mixture of old and new words: then its checksum is wrong, and the other slot,
@@ -16,12 +21,15 @@
 //! promised from it any more.
 
 use std::io;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use crate::memory::{Area, Memory, OutOfArea, Word64};
 
 /// Bytes between the two slots: each has a pair of cache lines of its own.
 const SLOT: usize = 128;
+
+/// Where the doubt is, in a line of its own.
+const DOUBT: usize = 64;
 
 /// Bytes that a mark takes.
 pub const SIZE: usize = 2 * SLOT;
@@ -51,6 +59,8 @@ impl Record {
 pub struct Mark<M> {
     area: Area<M>,
     slots: [[Word64<M>; WORDS]; 2],
+    /// Not zero: the newest record may not be on disk.
+    doubt: Word64<M>,
 }
 
 impl<M: Memory> Mark<M> {
@@ -70,7 +80,8 @@ impl<M: Memory> Mark<M> {
             ])
         };
         let slots = [slot(0)?, slot(SLOT)?];
-        Ok(Self { area, slots })
+        let doubt = area.word64(DOUBT)?;
+        Ok(Self { area, slots, doubt })
     }
 
     /// The record that counts; none if neither is whole.
@@ -89,14 +100,38 @@ impl<M: Memory> Mark<M> {
     ///
     /// Those of the disk. Nobody knows what it holds then.
     pub fn write(&self, record: Record) -> io::Result<()> {
+        self.settle()?;
+        self.put(record)
+    }
+
+    /// Waits until the record that counts is on disk, if whoever wrote it has not. Under the caller's lock, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    pub fn settle(&self) -> io::Result<()> {
+        if self.doubt.load(Relaxed) == 0 {
+            return Ok(());
+        }
+        match self.read() {
+            Some(record) if record.sequence != 0 => self.put(record),
+            _ => Ok(()),
+        }
+    }
+
+    fn put(&self, record: Record) -> io::Result<()> {
         let slot = (record.sequence % 2) as usize;
         let [first, second] = record.values;
         let words = [record.sequence, first, second, checksum(record)];
+        self.doubt.store(1, Relaxed);
         for (word, value) in self.slots[slot].iter().zip(words) {
-            // ORDERING: Relaxed: readers hold the lock, and the sync below orders the stores for the disk.
-            word.store(value, Relaxed);
+            // ORDERING: Release: whoever is killed here has stored the doubt. Readers hold the lock, and the sync below orders
+            // the stores for the disk.
+            word.store(value, Release);
         }
-        self.area.sync(slot * SLOT, WORDS * 8)
+        self.area.sync(slot * SLOT, WORDS * 8)?;
+        self.doubt.store(0, Relaxed);
+        Ok(())
     }
 }
 

@@ -227,6 +227,11 @@ pub unsafe trait Memory: Clone {
         0
     }
 
+    /// Names the run of the machine alone. Zero if that cannot be told.
+    fn boot(&self) -> u64 {
+        0
+    }
+
     /// Takes the lock byte `byte` if nobody holds it, not even another thread of this attachment. The kernel lets go
     /// of it when this process dies.
     fn try_lock(&self, byte: LockByte) -> bool;

@@ -44,9 +44,11 @@
 //!           prepared := p
 //! ```
 //!
-//! Every unit of 16 bytes of free space says that it is free, and for which lap. So a claim is one compare-exchange wherever
-//! the record before it ends, and an appender that has slept through a lap cannot claim in the middle of another's record.
-//! Whoever takes the lock syncs for all whose records are whole by then; they wait for it on an event.
+//! Every unit of 64 bytes begins with a word, which says of free space that it is free, and for which lap. So a claim is one
+//! compare-exchange wherever the record before it ends. Payload lies beside the words and never in them: an appender that
+//! has slept through a lap finds the word of another lap there, and cannot claim in the middle of another's record, whatever
+//! that holds. (Laps have 24 bits.) Whoever takes the lock syncs for all whose records are whole by then; they wait for it
+//! on an event.
 //!
 //! # After a power cut
 //!
@@ -55,6 +57,11 @@
 //! of the last time. If not, records are read from the mark on as long as they are whole. There the journal ends; all
 //! behind it is made free and synced before anything else is appended, lest a whole record behind a torn one turn up again
 //! later. Doing so again changes nothing, so it may itself be cut.
+//!
+//! The mount is another one in each mount namespace, too, where nothing was lost. So in the same run of the machine the claims
+//! of the dead do not end the journal, but become skipped places, if the memory is of one piece: all claimed places follow
+//! each other, and all behind them is free. In a file that was adopted as the successor of another one they end it always, since
+//! a copy of a file in use is torn.
 //!
 //! # When a participant dies
 //!
@@ -98,7 +105,7 @@ pub const KIND: Kind = Kind {
 };
 
 /// The version of what `docs/layout.md` draws for this kind.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Places for attached processes.
 const PARTICIPANTS: u16 = 64;
@@ -221,7 +228,8 @@ impl Journal {
         }
         let me = segment.participant()?;
         let uuid = u128::from_ne_bytes(segment.header().uuid);
-        log.attach(me, (uuid ^ uuid >> 64) as u64)?;
+        let adoptions = u64::from(segment.header().adoptions);
+        log.attach(me, (uuid ^ uuid >> 64) as u64, adoptions)?;
         Ok(Self { object, log, me })
     }
 
@@ -275,7 +283,7 @@ impl Journal {
         self.log.end()
     }
 
-    /// How many bytes of records fit in, with 16 for the header of each.
+    /// How many bytes of records fit in. Each takes a multiple of 64, of which 16 and then 8 in every 64 are not payload.
     pub fn capacity(&self) -> u64 {
         self.log.capacity()
     }

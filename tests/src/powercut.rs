@@ -6,7 +6,8 @@
 //! That of persistent memory, a superset of torn sectors and pages: after a cut, each line of 64 bytes that was stored to
 //! since the last returned sync of its page holds the result of some prefix of its own stores, independent of all other
 //! lines. What a returned sync covered is there. (A page may be written back at any time, and a store may hit a page while
-//! it is on its way to the medium; lines of 64 bytes arrive whole.)
+//! it is on its way to the medium; lines of 64 bytes arrive whole.) A sync that fails may leave its pages clean: then their
+//! lines stay as they were on the medium, whatever is synced later, until somebody stores to their page again.
 //!
 //! # Safety
 //!
@@ -16,6 +17,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -35,9 +37,25 @@ enum Step {
     Store(usize, u64),
     /// A sync of these bytes returned.
     Sync(usize, usize),
+    /// A sync of these bytes failed, and the pages are clean.
+    Forget(usize, usize),
     /// The test noted something, such as an id that was given.
     Note(u64),
 }
+
+/// What is done while somebody is stopped, and from which place on.
+#[derive(Default)]
+struct Hook(RefCell<Option<(usize, Box<dyn FnOnce()>)>>);
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hook")
+    }
+}
+
+/// What the unwinding of a process carries that was killed.
+#[derive(Debug)]
+pub struct Killed;
 
 /// Memory whose history is known.
 #[derive(Debug)]
@@ -48,22 +66,35 @@ pub struct Disk {
     held: RefCell<BTreeMap<u64, u32>>,
     clock: Cell<u64>,
     instance: u64,
+    boot: u64,
     lies: bool,
     full: Cell<bool>,
+    /// The next sync fails, and its pages are clean.
+    forgets: Cell<bool>,
+    /// After how many more syncs the process that syncs is killed.
+    dies: Cell<Option<usize>>,
+    hook: Hook,
+    /// A byte that the kernel locks for nobody.
+    refused: Cell<Option<u64>>,
 }
 
 impl Disk {
     /// A disk with this image, under a run of the machine of that number.
     pub fn new(image: Vec<u64>, instance: u64) -> Rc<Self> {
-        Self::build(image, instance, false)
+        Self::build(image, instance, instance, false)
+    }
+
+    /// The same run of the machine, by another mount.
+    pub fn remounted(image: Vec<u64>, boot: u64, instance: u64) -> Rc<Self> {
+        Self::build(image, boot, instance, false)
     }
 
     /// A disk that says it has synced and has not: whatever is checked with it must fail.
     pub fn lying(image: Vec<u64>, instance: u64) -> Rc<Self> {
-        Self::build(image, instance, true)
+        Self::build(image, instance, instance, true)
     }
 
-    fn build(image: Vec<u64>, instance: u64, lies: bool) -> Rc<Self> {
+    fn build(image: Vec<u64>, boot: u64, instance: u64, lies: bool) -> Rc<Self> {
         Rc::new(Self {
             start: image.clone(),
             words: RefCell::new(image),
@@ -71,9 +102,46 @@ impl Disk {
             held: RefCell::default(),
             clock: Cell::new(0),
             instance,
+            boot,
             lies,
             full: Cell::new(false),
+            forgets: Cell::new(false),
+            dies: Cell::new(None),
+            hook: Hook::default(),
+            refused: Cell::new(None),
         })
+    }
+
+    /// What memory holds: what a kill leaves, of whomever.
+    pub fn contents(&self) -> Vec<u64> {
+        self.words.borrow().clone()
+    }
+
+    /// The next sync fails, and the kernel takes its pages for clean; if somebody is to die in one, it is that one.
+    pub fn fail_once(&self) {
+        self.forgets.set(true);
+    }
+
+    /// Whoever begins the sync after the next `count` ones is killed in it.
+    pub fn die_after_syncs(&self, count: usize) {
+        self.dies.set(Some(count));
+    }
+
+    /// Whoever is the next to exchange a word at or behind `from` is stopped right before that, while `work` is done.
+    pub fn stop_before_exchange(&self, from: usize, work: impl FnOnce() + 'static) {
+        *self.hook.0.borrow_mut() = Some((from, Box::new(work)));
+    }
+
+    /// From now on the kernel locks this byte for nobody.
+    pub fn refuse(&self, byte: LockByte) {
+        self.refused.set(Some(byte.offset()));
+    }
+
+    /// Lets go of all that a process has locked, as the kernel does when it dies.
+    pub fn kill(&self, process: u32) {
+        self.held
+            .borrow_mut()
+            .retain(|_, holder| *holder != process);
     }
 
     /// From now on no sync succeeds.
@@ -204,9 +272,13 @@ impl Disk {
         let log = self.log.borrow();
         let mut durable = self.start.clone();
         let mut lines: BTreeMap<usize, Versions> = BTreeMap::new();
+        // Those that memory holds and no sync will write, while nobody stores to their page.
+        let mut forgotten: BTreeMap<usize, Versions> = BTreeMap::new();
         for step in &log[..moment] {
             match *step {
                 Step::Store(word, value) => {
+                    let page = pages(word * 8, 1);
+                    lines.append(&mut taken(&mut forgotten, page));
                     let line = word / 8 * 8;
                     let versions = lines
                         .entry(line)
@@ -216,18 +288,30 @@ impl Disk {
                     versions.push(next);
                 }
                 Step::Sync(at, len) => {
-                    let pages = at / PAGE * PAGE / 8..(at + len).div_ceil(PAGE) * PAGE / 8;
-                    let synced: Vec<usize> = lines.range(pages).map(|(line, _)| *line).collect();
-                    for line in synced {
-                        let versions = lines.remove(&line).unwrap_or_default();
+                    for (line, versions) in taken(&mut lines, pages(at, len)) {
                         durable[line..line + 8].copy_from_slice(versions.last().unwrap());
                     }
+                }
+                Step::Forget(at, len) => {
+                    forgotten.append(&mut taken(&mut lines, pages(at, len)));
                 }
                 Step::Note(_) => {}
             }
         }
         (durable, lines.into_iter().collect())
     }
+}
+
+/// The words of the pages that some bytes lie in.
+fn pages(at: usize, len: usize) -> Range<usize> {
+    at / PAGE * PAGE / 8..(at + len).div_ceil(PAGE) * PAGE / 8
+}
+
+/// Takes the lines that begin in a range out.
+fn taken(lines: &mut BTreeMap<usize, Versions>, range: Range<usize>) -> BTreeMap<usize, Versions> {
+    let mut some = lines.split_off(&range.start);
+    lines.append(&mut some.split_off(&range.end));
+    some
 }
 
 /// The memory of one process on a [`Disk`].
@@ -292,6 +376,15 @@ unsafe impl Memory for Logged {
     }
 
     unsafe fn exchange64(&self, at: usize, old: u64, new: u64, _: Ordering) -> Result<u64, u64> {
+        let due = self
+            .disk
+            .hook
+            .0
+            .borrow_mut()
+            .take_if(|(from, _)| at >= *from);
+        if let Some((_, work)) = due {
+            work();
+        }
         let found = self.load(at / 8);
         if found == old {
             self.store(at / 8, new);
@@ -357,6 +450,18 @@ unsafe impl Memory for Logged {
         if self.disk.full.get() {
             return Err(io::Error::from_raw_os_error(5));
         }
+        if let Some(left) = self.disk.dies.take() {
+            if left == 0 {
+                if self.disk.forgets.take() {
+                    self.disk.log.borrow_mut().push(Step::Forget(at, len));
+                }
+                std::panic::resume_unwind(Box::new(Killed));
+            }
+            self.disk.dies.set(Some(left - 1));
+        } else if self.disk.forgets.take() {
+            self.disk.log.borrow_mut().push(Step::Forget(at, len));
+            return Err(io::Error::from_raw_os_error(5));
+        }
         if !self.disk.lies {
             self.disk.log.borrow_mut().push(Step::Sync(at, len));
         }
@@ -367,9 +472,14 @@ unsafe impl Memory for Logged {
         self.disk.instance
     }
 
+    fn boot(&self) -> u64 {
+        self.disk.boot
+    }
+
     fn try_lock(&self, byte: LockByte) -> bool {
         let mut held = self.disk.held.borrow_mut();
-        let free = !held.contains_key(&byte.offset());
+        let refused = self.disk.refused.get() == Some(byte.offset());
+        let free = !refused && !held.contains_key(&byte.offset());
         if free {
             held.insert(byte.offset(), self.process);
         }

@@ -89,7 +89,7 @@ fn inode(path: &str) -> u64 {
 }
 
 /// The first eight bytes of the boot id; 0 if /proc does not tell.
-pub(super) fn boot() -> u64 {
+pub(crate) fn boot() -> u64 {
     static BOOT: OnceLock<u64> = OnceLock::new();
     *BOOT.get_or_init(|| {
         let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();

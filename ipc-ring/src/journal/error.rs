@@ -20,7 +20,7 @@ pub enum JournalError {
     Full,
     /// It can never fit.
     #[error(
-        "a record of {len} bytes is too long: this journal takes records of up to {max} bytes, half its capacity with the header"
+        "a record of {len} bytes is too long: this journal takes records of up to {max} bytes, which take half its capacity"
     )]
     TooLong {
         /// Its length in bytes.

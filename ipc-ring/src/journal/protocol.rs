@@ -30,6 +30,9 @@ mod field {
     pub(super) const FAILED: usize = 296;
     pub(super) const SYNCED: usize = 300;
     pub(super) const SALT: usize = 304;
+    pub(super) const BOOT: usize = 312;
+    pub(super) const ADOPTIONS: usize = 320;
+    pub(super) const DOUBT: usize = 328;
     pub(super) const MARK: usize = 384;
     pub(super) const ARENA: usize = 1024;
 }
@@ -43,14 +46,17 @@ pub struct Log<M> {
     prepared: Word64<M>,
     durable: Word64<M>,
     instance: Word64<M>,
+    boot: Word64<M>,
+    adoptions: Word64<M>,
     syncs: Word64<M>,
     /// That of the mark.
     salt: Word64<M>,
+    doubt: Word32<M>,
     failed: Word32<M>,
     appended: Event<M>,
     synced: Event<M>,
     mark: Mark<M>,
-    /// The first and the second word of every unit.
+    /// The first word of every unit, and the second one, which is a header in the first unit of a record.
     words: Words<M>,
     checks: Words<M>,
     units: Slots<M>,
@@ -112,6 +118,9 @@ impl<M: Memory> Log<M> {
             instance: area.word64(field::INSTANCE)?,
             syncs: area.word64(field::SYNCS)?,
             salt: area.word64(field::SALT)?,
+            boot: area.word64(field::BOOT)?,
+            adoptions: area.word64(field::ADOPTIONS)?,
+            doubt: area.word32(field::DOUBT)?,
             failed: area.word32(field::FAILED)?,
             appended: Event::new(area, field::APPENDED, Waiters::Many)?,
             synced: Event::new(area, field::SYNCED, Waiters::Many)?,
@@ -179,11 +188,12 @@ impl<M: Memory> Log<M> {
                 Step::Limit => return Err(JournalError::Full),
                 Step::Free => {
                     let extent = extent.min(self.geometry.before_seam(position));
-                    if !(extent..=self.geometry.capacity()).contains(&self.room(position)) {
+                    if self.room(position) < extent as i64 {
                         return Err(JournalError::Full);
                     }
                     let free = self.geometry.free(position);
                     let state = self.geometry.writing(position, extent, me);
+                    // Fails if the place is no longer free for this lap, however long ago we have looked: no payload lies there.
                     // ORDERING: Acquire: the trimmer's stores before it made the place free. Release: walkers that see it
                     // see the claims before it.
                     let word = position / UNIT;
@@ -220,7 +230,7 @@ impl<M: Memory> Log<M> {
     ///
     /// # Panics
     ///
-    /// If the payload has not the length that the place was claimed for, up to a multiple of 16.
+    /// If the payload takes fewer or more units than the place that was claimed for it.
     #[inline]
     pub fn finish(&self, place: Place, payload: &[u8]) -> Range<u64> {
         let Place { position, state } = place;
@@ -230,7 +240,10 @@ impl<M: Memory> Log<M> {
         let full = state.into_phase(Phase::Full);
         let header = self.checksum().header(position, full, payload);
         self.checks.store(unit, header, Relaxed);
-        self.units.write_run(unit.wrapping_add(1), payload);
+        for (at, offset, part) in Geometry::pieces(payload.len()) {
+            let unit = unit.wrapping_add(at);
+            self.units.write_at(unit, offset, &payload[part]);
+        }
         // ORDERING: Release pairs with the Acquire in `step`: the record is whole for whoever sees the word.
         self.words.store(unit, full.0, Release);
         self.appended.notify(u32::MAX);
@@ -283,13 +296,14 @@ impl<M: Memory> Log<M> {
         }
     }
 
-    /// Bytes from a position to where places are not free yet for their lap; more than the capacity if it was trimmed.
-    fn room(&self, position: u64) -> u64 {
+    /// Bytes from a position to where places are not free yet for their lap: none or fewer if that lies behind it, more than
+    /// the capacity if the position was trimmed.
+    fn room(&self, position: u64) -> i64 {
         // ORDERING: Acquire pairs with the Release in `free_up_to`: the places before the limit are free for their lap.
         let prepared = self.prepared.load(Acquire);
         prepared
             .wrapping_add(self.geometry.capacity())
-            .wrapping_sub(position)
+            .wrapping_sub(position) as i64
     }
 
     fn step(&self, position: u64) -> Step {
@@ -299,7 +313,7 @@ impl<M: Memory> Log<M> {
         let state = State(self.words.load(position / UNIT, Acquire));
         match self.geometry.laps_ahead(state, position) {
             0 => {}
-            ..0 if !(1..=self.geometry.capacity()).contains(&room) => return Step::Limit,
+            ..0 if room <= 0 => return Step::Limit,
             _ => return Step::Gone,
         }
         if state.phase() == Phase::Free {
@@ -399,6 +413,9 @@ impl<M: Memory> Log<M> {
             }
             let (state, next) = match self.step(position) {
                 Step::Taken(state, next) => (state, next),
+                Step::Free if self.is_inside(position) => {
+                    return Err(JournalError::Corrupt(position));
+                }
                 Step::Free | Step::Limit => return Ok(None),
                 Step::Gone => return Err(self.gone(position)),
             };
@@ -418,6 +435,12 @@ impl<M: Memory> Log<M> {
         Err(JournalError::Corrupt(position))
     }
 
+    /// Whether a free word at a position is that of a unit inside of a record.
+    fn is_inside(&self, position: u64) -> bool {
+        // ORDERING: Acquire pairs with the Release in `raise`: of a place before the tail we see the claim.
+        position < self.tail.load(Acquire) && matches!(self.step(position), Step::Free)
+    }
+
     /// Whether the record was whole when it had been copied.
     fn copy(&self, position: u64, state: State, into: &mut Vec<u8>) -> bool {
         let unit = position / UNIT;
@@ -427,7 +450,10 @@ impl<M: Memory> Log<M> {
             return false;
         }
         into.resize(len as usize, 0);
-        self.units.read_run(unit.wrapping_add(1), into);
+        for (at, offset, part) in Geometry::pieces(into.len()) {
+            let unit = unit.wrapping_add(at);
+            self.units.read_at(unit, offset, &mut into[part]);
+        }
         self.checksum().header(position, state, into) == header
     }
 

@@ -1,21 +1,34 @@
 //! Records: how they lie in the arena, and how whole ones are told from everything else.
 //!
 //! ```text
-//! record      word: 64 | length: 32 | checksum: 32 | payload, up to the next multiple of 16
+//! unit        word: 64 | 56 bytes
+//! record      word: 64 | length: 32 | checksum: 32 | 48 bytes of payload; in every further unit  its word | 56 bytes of payload
 //! word        lap: 24 | units: 24 | phase: 2 | owner: 14      of which zero is "free for lap 0"
 //! ```
 //!
-//! A position is a count of bytes since the journal was made, a multiple of 16. A unit is 16 bytes. A record has no seam:
+//! A position is a count of bytes since the journal was made, a multiple of 64. A unit is 64 bytes. A record has no seam:
 //! what is left before the end of the arena becomes a skip record.
 //!
+//! The word of a unit is never payload: inside of a record it stays "free" for the lap, which nobody takes for a place, since
+//! places are found by going from record to record. So a claim that comes a lap late cannot succeed inside of another's
+//! record, whatever that holds, and no payload is ever read as a word.
+//!
 //! The checksum is the CRC-32 of the file's salt, the position, the published word, the length and the payload. Of two
-//! records at one place in the arena, only the one of the right position is whole; and without knowing the salt nobody can
-//! put bytes into a payload that look like a record.
+//! records at one place in the arena, only the one of the right position is whole.
+
+use std::ops::Range;
 
 use ipc_core::participant::ParticipantId;
 
-/// Records begin at multiples of this, and their word and checksum take as much.
-pub(super) const UNIT: u64 = 16;
+/// Records begin at multiples of this, and take one or more.
+pub(super) const UNIT: u64 = 64;
+
+/// Bytes of a unit's word, and as many of a record's length and checksum.
+const WORD: u64 = 8;
+
+/// Where in a record's first unit its payload begins, and where it goes on in the others.
+const FIRST: usize = 2 * WORD as usize;
+const NEXT: usize = WORD as usize;
 
 const OWNER: u64 = (1 << 14) - 1;
 const PHASE_SHIFT: u32 = 14;
@@ -85,14 +98,23 @@ impl Geometry {
         self.capacity
     }
 
-    /// The longest payload: with its header, half the arena.
+    /// The longest payload: its record takes half the arena.
     pub(super) fn max_len(self) -> u64 {
-        (self.capacity / 2).min(MASK * UNIT) - UNIT
+        (self.capacity / 2 / UNIT).min(MASK) * (UNIT - WORD) - WORD
     }
 
     /// Bytes of a record with such a payload.
     pub(super) fn extent(len: u64) -> u64 {
-        UNIT + len.next_multiple_of(UNIT)
+        (WORD + len).div_ceil(UNIT - WORD) * UNIT
+    }
+
+    /// A payload in pieces: for each the unit that it lies in, counted from the record's first one, where it begins there, and
+    /// which of the payload's bytes it holds.
+    pub(super) fn pieces(len: usize) -> impl Iterator<Item = (u64, usize, Range<usize>)> {
+        let (first, next) = (UNIT as usize - FIRST, UNIT as usize - NEXT);
+        let rest = (first..len).step_by(next).zip(1..);
+        let rest = rest.map(move |(at, unit)| (unit, NEXT, at..len.min(at + next)));
+        std::iter::once((0, FIRST, 0..len.min(first))).chain(rest)
     }
 
     /// Where in the arena a position lies.
@@ -169,8 +191,8 @@ mod tests {
     fn a_word_says_what_was_put_into_it() {
         // Catches fields that overlap, and an owner that survives its record.
         let geometry = Geometry::new(1 << 12).unwrap();
-        for position in [0, 16, 4080, 4096, 1 << 36, (1 << 36) - 16, u64::MAX - 4095] {
-            for extent in [16, 32, geometry.max_len() + UNIT] {
+        for position in [0, 64, 4032, 4096, 1 << 36, (1 << 36) - 64, u64::MAX - 4095] {
+            for extent in [64, 128, Geometry::extent(geometry.max_len())] {
                 for owner in [1, 16_382] {
                     let owner = ParticipantId::new(owner).unwrap();
                     let writing = geometry.writing(position, extent, owner);
@@ -189,5 +211,23 @@ mod tests {
             }
         }
         assert_eq!(geometry.free(0), State(0));
+    }
+    #[test]
+    fn payload_lies_beside_the_words_and_nowhere_else() {
+        // Catches a piece that reaches into a word, one that is left out, and an extent that is too short or too long.
+        for len in 0..600 {
+            let (mut end, mut units) = (0, 0);
+            for (unit, offset, part) in Geometry::pieces(len) {
+                assert_eq!((unit, part.start), (units, end));
+                assert!(offset >= if unit == 0 { 16 } else { 8 });
+                assert!(offset + part.len() <= UNIT as usize);
+                assert!(unit == 0 || !part.is_empty());
+                (end, units) = (part.end, units + 1);
+            }
+            assert_eq!((end, units * UNIT), (len, Geometry::extent(len as u64)));
+        }
+        let geometry = Geometry::new(1 << 12).unwrap();
+        assert_eq!(Geometry::extent(geometry.max_len()), 1 << 11);
+        assert!(Geometry::extent(geometry.max_len() + 1) > 1 << 11);
     }
 }

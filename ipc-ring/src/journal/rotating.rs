@@ -299,7 +299,7 @@ impl RotatingJournal {
         self.chain.end()
     }
 
-    /// How many bytes of records fit in a file, with 16 for the header of each.
+    /// How many bytes of records fit in a file, as [`Journal::capacity`].
     pub fn capacity(&self) -> u64 {
         self.chain.capacity()
     }

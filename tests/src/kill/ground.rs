@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
 
 use anyhow::{Result, ensure};
 use ipc_core::memory::LockByte;
@@ -81,7 +82,11 @@ impl Ground {
     }
 }
 
-/// Copies files, and directories with theirs. What is a segment is adopted: it would be known for a copy.
+/// Where a journal notes of which adoption its words are.
+const ADOPTIONS: usize = 320;
+
+/// Copies files, and directories with theirs. What is a segment is adopted: it would be known for a copy. But it stands for the
+/// memory itself, as it is when somebody is killed: no journal in it may be taken for a torn copy.
 fn copy_all(from: &Path, to: &Path) -> Result<()> {
     for entry in from.read_dir()? {
         let entry = entry?;
@@ -96,7 +101,14 @@ fn copy_all(from: &Path, to: &Path) -> Result<()> {
         if entry.file_name().as_encoded_bytes().starts_with(b".") {
             continue;
         }
-        drop(Segment::adopt(copy)?);
+        let segment = Segment::adopt(copy)?;
+        let adoptions = u64::from(segment.header().adoptions);
+        for entry in segment.entries() {
+            if entry.kind == ipc_ring::journal::KIND.tag {
+                let object = segment.object(&entry.name)?;
+                object.area().word64(ADOPTIONS)?.store(adoptions, Relaxed);
+            }
+        }
     }
     Ok(())
 }

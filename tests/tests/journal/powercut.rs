@@ -13,11 +13,11 @@ use ipc_ring::journal::JournalError;
 use ipc_ring::journal::protocol::Log;
 use ipc_tests::powercut::{Disk, Logged, Random, wanted};
 
-const ROWS: u16 = 3;
-const CAPACITY: u64 = 1 << 13;
+pub(crate) const ROWS: u16 = 3;
+pub(crate) const CAPACITY: u64 = 1 << 13;
 /// So that the arena begins in the middle of a page, as it does in a file.
-const OFFSET: usize = 2048;
-const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const OFFSET: usize = 2048;
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
 /// In the notes, above the position: what is known of it.
 const SYNCED: u64 = 1 << 60;
@@ -25,32 +25,32 @@ const TO_BE_TRIMMED: u64 = 2 << 60;
 const TRIMMED: u64 = 3 << 60;
 
 /// Payloads by position.
-type Records = BTreeMap<u64, Vec<u8>>;
+pub(crate) type Records = BTreeMap<u64, Vec<u8>>;
 
-fn size() -> usize {
+pub(crate) fn size() -> usize {
     Log::<Logged>::size(CAPACITY, ROWS).unwrap()
 }
 
-fn empty() -> Vec<u64> {
+pub(crate) fn empty() -> Vec<u64> {
     vec![0; (OFFSET + size()).next_multiple_of(4096) / 8]
 }
 
-fn log(disk: &Rc<Disk>, process: u32) -> Log<Logged> {
+pub(crate) fn log(disk: &Rc<Disk>, process: u32) -> Log<Logged> {
     let area = Area::new(disk.memory(process), OFFSET, size()).unwrap();
     Log::new(&area, CAPACITY, ROWS, 0, true).unwrap()
 }
 
-fn participant(process: u32) -> ParticipantId {
+pub(crate) fn participant(process: u32) -> ParticipantId {
     ParticipantId::new(process.into()).unwrap()
 }
 
 /// Nobody that lives is waited for: whoever holds a place in these histories is dead.
-fn sync(log: &Log<Logged>, up_to: u64) -> Result<(), JournalError> {
+pub(crate) fn sync(log: &Log<Logged>, up_to: u64) -> Result<(), JournalError> {
     log.sync(up_to, MINUTE, &|dead| log.recover(dead))
 }
 
 /// What can be read from the start on.
-fn visible(log: &Log<Logged>) -> Result<Records, JournalError> {
+pub(crate) fn visible(log: &Log<Logged>) -> Result<Records, JournalError> {
     let (mut records, mut position, mut record) = (Records::new(), log.start(), Vec::new());
     while let Some(at) = log.read(position, &mut record)? {
         records.insert(at.start, record.clone());
@@ -76,14 +76,14 @@ fn work(
     };
     let logs = [log(disk, 1), log(disk, 2)];
     for (log, process) in logs.iter().zip(1..) {
-        log.attach(participant(process), 77)?;
+        log.attach(participant(process), 77, 0)?;
     }
     // In half of the histories records are whole lines, so that one survives or is lost without its neighbours.
     let lines = random.below(2) == 0;
     let payload = |random: &mut Random| {
         let most = if random.below(4) == 0 { 1500 } else { 90 };
         let len = random.below(most) as usize;
-        let len = if lines { len / 64 * 64 + 48 } else { len };
+        let len = if lines { len / 56 * 56 + 48 } else { len };
         let byte = random.below(256) as u8;
         (0..len).map(|at| byte ^ at as u8).collect::<Vec<u8>>()
     };
@@ -141,7 +141,7 @@ fn work(
 /// Appends what a cut has taken once more, with other bytes, so that places come to lie where they lay.
 fn repeat(disk: &Rc<Disk>, lost: &[Vec<u8>], records: &mut Records) -> Result<(), JournalError> {
     let log = log(disk, 1);
-    log.attach(participant(1), 99)?;
+    log.attach(participant(1), 99, 0)?;
     for payload in lost.iter().take(1) {
         let other: Vec<u8> = payload.iter().map(|byte| !byte).collect();
         match log.append(participant(1), &other) {
@@ -189,7 +189,7 @@ impl Promise {
         if random.below(2) == 0 {
             (1..=3).for_each(|dead| log.recover(participant(dead)));
         }
-        let attached = log.attach(participant(1), 99);
+        let attached = log.attach(participant(1), 99, 0);
         attached.map_err(|error| format!("attach: {error}"))?;
         let (start, end) = (log.start(), log.end());
         if !self.start.contains(&start) {
@@ -304,8 +304,8 @@ fn a_disk_that_lies_is_found_out() {
 fn f21_a_failed_sync_is_for_good() {
     let disk = Disk::new(empty(), 1);
     let (first, second) = (log(&disk, 1), log(&disk, 2));
-    first.attach(participant(1), 77).unwrap();
-    second.attach(participant(2), 77).unwrap();
+    first.attach(participant(1), 77, 0).unwrap();
+    second.attach(participant(2), 77, 0).unwrap();
     let kept = first.append(participant(1), b"kept").unwrap();
     sync(&first, kept.end).unwrap();
     let lost = first.append(participant(1), b"lost").unwrap();
@@ -335,14 +335,14 @@ fn f21_a_failed_sync_is_for_good() {
 fn a_damaged_mark_is_not_taken_for_an_empty_one() {
     let disk = Disk::new(empty(), 1);
     let first = log(&disk, 1);
-    first.attach(participant(1), 77).unwrap();
+    first.attach(participant(1), 77, 0).unwrap();
     let at = first.append(participant(1), b"record").unwrap();
     sync(&first, at.end).unwrap();
     disk.images(disk.moments() - 1, 1, &mut Random::seeded(), |mut image| {
         image[(OFFSET + 384) / 8 + 1] ^= 1 << 20;
         image[(OFFSET + 512) / 8 + 1] ^= 1 << 20;
         let disk = Disk::new(image, 2);
-        let refused = log(&disk, 1).attach(participant(1), 77);
+        let refused = log(&disk, 1).attach(participant(1), 77, 0);
         assert!(matches!(refused, Err(JournalError::Damaged)));
     });
 }

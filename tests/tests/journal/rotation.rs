@@ -310,7 +310,7 @@ impl Files for Shelf {
         }
         let area = self.area.part(Self::at(number), file_len())?;
         let log = Log::new(&area, CAPACITY, ROWS, 1000 * (number + 1), true)?;
-        log.attach(participant(self.process), 77 + number)?;
+        log.attach(participant(self.process), 77 + number, 0)?;
         Ok(Some(log))
     }
 
@@ -377,7 +377,7 @@ fn simulate(
         let chain = &chains[random.below(2) as usize];
         match random.below(10) {
             0..6 => {
-                let most = if random.below(3) == 0 { 1900 } else { 200 };
+                let most = if random.below(3) == 0 { 1700 } else { 200 };
                 let len = random.below(most);
                 let byte = random.below(256) as u8;
                 let payload: Vec<u8> = (0..len).map(|at| byte ^ at as u8).collect();

@@ -1,4 +1,14 @@
 //! What the journal does with the disk: bring records there, give up space, and find out what is left after a power cut.
+//!
+//! # When the disk fails
+//!
+//! A failed msync leaves pages that are clean and not on disk: the next one succeeds, and writes nothing. Whoever gets the
+//! error fails the journal for all, but may be killed before that. So whoever syncs first says that it is in *doubt* whether
+//! what memory holds is on disk, and takes that back when it knows. Who finds a doubt under the lock stores a word of
+//! every line in its range again, and so makes all its pages dirty, before it syncs. Nothing but the range of the doubt can
+//! be concerned: `durable`, where the next sync begins, only moves behind a sync that has succeeded, and `restart` syncs all
+//! there is. The kernel may also have dropped a page that it could not write, and have read it again as it was; so the
+//! records in a range of doubt count only if their checksums are right. The [mark](ipc_core::mark) does the same for itself.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -24,12 +34,13 @@ pub type Recover<'r> = &'r dyn Fn(ParticipantId);
 
 impl<M: Memory> Log<M> {
     /// Makes sure that the arena holds what is whole, and that this participant's presence vouches for the continuity of the
-    /// memory for as long as it is attached. `salt` is a number that nobody knows yet, for a journal that was never used.
+    /// memory for as long as it is attached. `salt` is a number that nobody knows yet, for a journal that was never used;
+    /// `adoptions` counts how often the file was adopted as the successor of another one, of which it may be a torn copy.
     ///
     /// # Errors
     ///
-    /// If the marks are damaged, or what was to be written could not be.
-    pub fn attach(&self, me: ParticipantId, salt: u64) -> Result<(), JournalError> {
+    /// If the marks are damaged, what was to be written could not be, or the kernel locks no byte of the file.
+    pub fn attach(&self, me: ParticipantId, salt: u64, adoptions: u64) -> Result<(), JournalError> {
         if !self.persistent {
             return Ok(());
         }
@@ -38,16 +49,17 @@ impl<M: Memory> Log<M> {
             if memory.is_locked(self.presence_byte(me.get())) {
                 return Ok(());
             }
-            if !self.is_continuous() {
-                self.restart(salt)?;
+            if !self.is_continuous() || self.adoptions.load(Relaxed) != adoptions {
+                self.restart(salt, adoptions)?;
             }
             // While the lock is held: who comes next finds us present.
             if memory.try_lock(self.presence_byte(me.get())) {
                 return Ok(());
             }
-            Err(self.fail(std::io::Error::other(
+            // Our own trouble: the journal is well, and so are the others.
+            Err(JournalError::Failed(Some(std::io::Error::other(
                 "the kernel refuses to lock a byte of the file",
-            )))
+            ))))
         })
     }
 
@@ -68,18 +80,22 @@ impl<M: Memory> Log<M> {
 
     /// Keeps the whole records from the mark on, and clears everything behind. Under the lock. A kill or another power cut in
     /// the middle of it means that it is done again, with the same outcome.
-    fn restart(&self, salt: u64) -> Result<(), JournalError> {
+    fn restart(&self, salt: u64, adoptions: u64) -> Result<(), JournalError> {
+        // Whoever wrote it may have been killed before it was on disk.
+        self.mark.settle().map_err(|error| self.fail(error))?;
         let mut mark = self.checked_mark()?;
         if mark.sequence == 0 {
             mark = mark.next([0, salt]);
             self.mark.write(mark).map_err(|error| self.fail(error))?;
         }
         let [start, salt] = mark.values;
-        let checksum = Checksum { salt };
+        self.salt.store(salt, Relaxed);
         let limit = start.wrapping_add(self.geometry.capacity());
-        let mut end = start;
-        while let Some(next) = self.whole_record(checksum, end, limit) {
-            end = next;
+        let mut end = self.walk(start, limit, |_, _| false);
+        let memory = self.memory();
+        let same_boot = memory.boot() != 0 && self.boot.load(Relaxed) == memory.boot();
+        if same_boot && self.adoptions.load(Relaxed) == adoptions {
+            end = self.end_in_memory(end, limit);
         }
         // Also what is whole behind the first gap: it must not turn up again behind what is appended now.
         self.prepare(end, limit);
@@ -90,11 +106,61 @@ impl<M: Memory> Log<M> {
         self.start.store(start, Relaxed);
         self.prepared.store(start, Relaxed);
         self.durable.store(end, Relaxed);
-        self.salt.store(salt, Relaxed);
+        self.boot.store(memory.boot(), Relaxed);
+        self.adoptions.store(adoptions, Relaxed);
         self.failed.store(0, Relaxed);
         // ORDERING: Release pairs with the Acquire in `is_of_this_run`: who finds this instance finds the words above.
-        self.instance.store(self.memory().instance(), Release);
+        self.instance.store(memory.instance(), Release);
         Ok(())
+    }
+
+    /// Where the records end if the machine has run on since somebody was attached, and only the mount is another one: that of
+    /// another mount namespace, say, or the file system was unmounted meanwhile. Then memory is most likely what was last
+    /// stored, and what the dead had claimed becomes skipped places, as it does where they are found by those who live. `end`
+    /// is where the whole records end.
+    ///
+    /// But where a file system has given itself up and is mounted anew, memory is what the disk happened to keep, as after a
+    /// power cut. The places say which it is: in continuous memory all that are claimed are there, and whatever lies behind
+    /// the last one is free.
+    fn end_in_memory(&self, end: u64, limit: u64) -> u64 {
+        let last = self.walk(end, limit, |_, _| true);
+        // Where a trim was cut short, no more than this was made free.
+        let prepared = self.prepared.load(Relaxed);
+        let free = limit.min(prepared.wrapping_add(self.geometry.capacity()));
+        let mut rest = (last..free).step_by(UNIT as usize);
+        let free = rest.all(|at| self.words.load(at / UNIT, Relaxed) == self.geometry.free(at).0);
+        if !free || self.tail.load(Relaxed) > last {
+            return end;
+        }
+        self.walk(end, limit, |position, claimed| {
+            self.skip(position, claimed);
+            true
+        })
+    }
+
+    /// Where a walk over whole records from `position` on ends. `claim` is asked whether to walk over the places that are
+    /// still in somebody's hands.
+    fn walk(&self, position: u64, limit: u64, claim: impl Fn(u64, State) -> bool) -> u64 {
+        let checksum = self.checksum();
+        let mut position = position;
+        while position < limit {
+            if let Some(end) = self.whole_record(checksum, position, limit) {
+                position = end;
+                continue;
+            }
+            let state = State(self.words.load(position / UNIT, Acquire));
+            let claimed = state.phase() == Phase::Writing
+                && state.owner().is_some()
+                && self.geometry.laps_ahead(state, position) == 0;
+            let extent = self.geometry.checked_extent(state, position);
+            match extent.filter(|_| claimed) {
+                Some(extent) if extent <= limit - position && claim(position, state) => {
+                    position += extent;
+                }
+                _ => break,
+            }
+        }
+        position
     }
 
     fn checked_mark(&self) -> Result<mark::Record, JournalError> {
@@ -128,15 +194,11 @@ impl<M: Memory> Log<M> {
             return None;
         }
         let mut crc = checksum.begin(position, state, len);
-        let mut piece = [0; 4096];
-        let mut left = len as usize;
-        let mut at = unit.wrapping_add(1);
-        while left > 0 {
-            let piece = &mut piece[..left.min(4096)];
-            self.units.read_run(at, piece);
+        let mut piece = [0; UNIT as usize];
+        for (at, offset, part) in Geometry::pieces(len as usize) {
+            let piece = &mut piece[..part.len()];
+            self.units.read_at(unit.wrapping_add(at), offset, piece);
             crc.update(piece);
-            left -= piece.len();
-            at = at.wrapping_add(piece.len() as u64 / UNIT);
         }
         (u64::from(crc.finalize()) == header >> 32).then_some(end)
     }
@@ -205,6 +267,11 @@ impl<M: Memory> Log<M> {
     fn sync_locked(&self) -> Result<(), JournalError> {
         let from = self.durable.load(Acquire);
         let (end, _) = self.whole_until(from, u64::MAX)?;
+        if self.doubt.load(Relaxed) != 0 && self.walk(from, end, |_, _| false) != end {
+            return Err(self.fail(std::io::Error::other(
+                "what could not be written earlier is no longer in memory",
+            )));
+        }
         self.sync_arena(from..end)
             .map_err(|error| self.fail(error))?;
         self.syncs.add(1, Relaxed);
@@ -214,16 +281,23 @@ impl<M: Memory> Log<M> {
         Ok(())
     }
 
-    /// Brings positions to disk, which are no more than the arena has.
+    /// Brings positions to disk, which are no more than the arena has. Under the lock; nobody else may change what lies there.
     fn sync_arena(&self, positions: Range<u64>) -> std::io::Result<()> {
+        if self.doubt.load(Relaxed) != 0 {
+            for position in positions.clone().step_by(UNIT as usize) {
+                let word = self.words.load(position / UNIT, Relaxed);
+                self.words.store(position / UNIT, word, Relaxed);
+            }
+        }
+        self.doubt.store(1, Relaxed);
         let len = positions.end.wrapping_sub(positions.start);
-        let len = len.min(self.geometry.capacity());
         let head = len.min(self.geometry.before_seam(positions.start));
         let at = self.geometry.index(positions.start) as usize;
         self.area.sync(field::ARENA + at, head as usize)?;
         if len > head {
             self.area.sync(field::ARENA, (len - head) as usize)?;
         }
+        self.doubt.store(0, Relaxed);
         Ok(())
     }
 
@@ -260,8 +334,9 @@ impl<M: Memory> Log<M> {
     }
 
     fn trim_locked(&self, up_to: u64) -> Result<(), JournalError> {
+        // Whoever was killed in the middle of this has left a mark that may not be on disk, and places that are not free yet.
+        self.mark.settle().map_err(|error| self.fail(error))?;
         let mark = self.checked_mark()?;
-        // Whoever was killed in the middle of this has left places that are not free yet.
         let [begin, salt] = mark.values;
         self.free_up_to(begin);
         let mut start = begin;

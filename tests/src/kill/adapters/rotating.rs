@@ -1,19 +1,17 @@
 //! A journal in several files: going on to the next one, and giving up the first ones.
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use ipc_core::segment::Segment;
+use ipc_ring::journal::JournalError;
 use ipc_ring::journal::rotating::{HEAD, RotatingJournal};
-use ipc_ring::journal::{JournalError, ONLY};
 
 use super::company::Company;
-use super::journal::{INSTANCE, LAST, MOST, NEW, OTHER, RECORD, number, show};
+use super::journal::{self, LAST, MOST, NEW, OTHER, RECORD, message, number, show};
 use crate::kill::adapter::{Adapter, Case, Cast, Operation, Pair, Scene};
 use crate::kill::ground::{Ground, scratch_directory};
-use crate::kill::parcel::Parcel;
 
 /// Bytes of records in each file; of these, a few at the end stay empty.
 const CAPACITY: usize = 4096;
@@ -40,11 +38,11 @@ impl Adapter for Rotation {
         vec![
             case("open or create", "no journal", &["nothing"]),
             case("open or create", "beside others", &["1 2"]),
-            case("append", "file full", &["1 to 85", "1 to 85 100"]),
-            case("append", "reader asleep", &["1 to 85", "1 to 85 100"]),
-            case("sync", "two files", &["1 to 86"]),
-            case("read", "two files", &["1 to 86"]),
-            case("trim", "three files", &["1 to 171", "86 to 171", "171"]),
+            case("append", "file full", &["1 to 21", "1 to 21 100"]),
+            case("append", "reader asleep", &["1 to 21", "1 to 21 100"]),
+            case("sync", "two files", &["1 to 22"]),
+            case("read", "two files", &["1 to 22"]),
+            case("trim", "three files", &["1 to 43", "22 to 43", "43"]),
             case("trim", "one file", &["1 2"]),
         ]
     }
@@ -61,11 +59,11 @@ impl Adapter for Rotation {
                 "append other",
                 "file full",
                 &[
-                    "1 to 85",
-                    "1 to 85 100",
-                    "1 to 85 200",
-                    "1 to 85 100 200",
-                    "1 to 85 200 100",
+                    "1 to 21",
+                    "1 to 21 100",
+                    "1 to 21 200",
+                    "1 to 21 100 200",
+                    "1 to 21 200 100",
                 ],
             ),
             pair(
@@ -88,7 +86,7 @@ impl Adapter for Rotation {
         };
         let journal = RotatingJournal::open_or_create(ground.path(), CAPACITY)?;
         for number in 1..=count {
-            journal.append(bytemuck::bytes_of(&Parcel::new(number)))?;
+            journal.append(bytemuck::cast_slice(&message(number)))?;
         }
         let company = Company::new(case, ground, inspect);
         if case.state != "reader asleep" {
@@ -125,8 +123,8 @@ impl Adapter for Rotation {
                 } else {
                     OTHER
                 };
-                let parcel = Parcel::new(number);
-                Box::new(move || Ok(journal.append(bytemuck::bytes_of(&parcel)).map(drop)?))
+                let message = message(number);
+                Box::new(move || Ok(journal.append(bytemuck::cast_slice(&message)).map(drop)?))
             }
             "sync" => Box::new(move || Ok(journal.sync(CAPACITY as u64 + RECORD)?)),
             "trim" => {
@@ -135,7 +133,7 @@ impl Adapter for Rotation {
             }
             "read" => {
                 let mut reader = journal.reader_from((MOST - 1) * RECORD)?;
-                let mut record = Vec::with_capacity(64);
+                let mut record = Vec::with_capacity(256);
                 Box::new(move || {
                     for expected in [MOST, MOST + 1] {
                         reader.try_read(&mut record)?.context("a record")?;
@@ -191,8 +189,7 @@ fn inspect(_: &Case, ground: &Ground) -> Result<String> {
     let journal = RotatingJournal::open_or_create(ground.path(), CAPACITY)?;
     let (all, _) = records(&journal).context("what is there")?;
     for number in LAST..=LAST + MOST {
-        let parcel = Parcel::new(number);
-        let appended = journal.append(bytemuck::bytes_of(&parcel));
+        let appended = journal.append(bytemuck::cast_slice(&message(number)));
         appended.context("the next record")?;
     }
     let (now, end) = records(&journal).context("what newcomers appended")?;
@@ -235,8 +232,5 @@ fn files(ground: &Ground) -> Result<Vec<PathBuf>> {
 
 /// What is in the file now is what the disk has kept: another run of the machine begins.
 fn cut(file: PathBuf) -> Result<()> {
-    let segment = Segment::open(file)?;
-    let object = segment.object(ONLY)?;
-    object.area().word64(INSTANCE)?.store(0, Relaxed);
-    Ok(())
+    journal::cut(&Segment::open(file)?)
 }
