@@ -45,7 +45,9 @@ enum Step {
 
 /// What is done while somebody is stopped, and from which place on.
 #[derive(Default)]
-struct Hook(RefCell<Option<(usize, Box<dyn FnOnce()>)>>);
+struct Hook(RefCell<Option<(usize, Work)>>);
+
+type Work = Box<dyn FnOnce()>;
 
 impl std::fmt::Debug for Hook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
