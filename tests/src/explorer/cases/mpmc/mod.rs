@@ -46,6 +46,8 @@ pub struct MpmcCase {
     newcomers: Vec<Role>,
     /// Whether they lend: reserve and commit, read and release.
     lend: bool,
+    /// Whether they push all that they have at once, and take two at a time.
+    batch: bool,
     /// Whether they wait for an event instead of trying again.
     wait: bool,
     /// The position at which the ring has arrived before.
@@ -148,57 +150,67 @@ impl MpmcCase {
         let (outcome, after) = match role {
             Role::Produce(left) => {
                 let mut sender = ring.sender(me);
-                let bytes = bytes(message(process, left));
+                let all: Vec<_> = (1..=left)
+                    .rev()
+                    .flat_map(|left| bytes(message(process, left)))
+                    .collect();
                 let outcome = self.turn(&mut sender, |sender| {
+                    if self.batch {
+                        return sender.try_push(&all);
+                    }
                     if !self.lend {
-                        return sender.try_push_one(&bytes);
+                        return sender.try_push_one(&all[..SIZE]).map(|()| 1);
                     }
                     let place = sender.try_reserve()?;
-                    sender.payload().write(place, &bytes);
+                    sender.payload().write(place, &all[..SIZE]);
                     sender.commit(place);
-                    Ok(())
+                    Ok(1)
                 });
-                (outcome, Role::Produce(left - 1))
+                (outcome, Role::Produce(left - outcome.unwrap_or(0) as u8))
             }
             Role::Abort(left) => {
                 let mut sender = ring.sender(me);
                 let outcome = sender.try_reserve().map(|place| {
                     sender.payload().write(place, &bytes(1));
                     sender.abort(place);
+                    1
                 });
                 (outcome, Role::Produce(left))
             }
             Role::Consume | Role::Take(_) => {
                 let mut receiver = ring.receiver(me);
+                let most = if let Role::Take(1) = role { 1 } else { 2 };
                 let outcome = self.turn(&mut receiver, |receiver| {
-                    let mut bytes = [0; SIZE];
+                    let mut bytes = [0; 2 * SIZE];
+                    if self.batch {
+                        return receiver.try_pop(&mut bytes[..most * SIZE]);
+                    }
+                    let bytes = &mut bytes[..SIZE];
                     if !self.lend {
-                        return receiver.try_pop_one(&mut bytes);
+                        return receiver.try_pop_one(bytes).map(|()| 1);
                     }
                     let taken = receiver.try_read()?;
-                    receiver.payload().read(taken.place, &mut bytes);
+                    receiver.payload().read(taken.place, bytes);
                     receiver.release(taken.place);
-                    Ok(())
+                    Ok(1)
                 });
-                (
-                    outcome,
-                    if let Role::Take(left) = role {
-                        Role::Take(left - 1)
-                    } else {
-                        role
-                    },
-                )
+                let after = match role {
+                    Role::Take(left) => Role::Take(left - outcome.unwrap_or(0) as u8),
+                    other => other,
+                };
+                (outcome, after)
             }
             Role::PutBack => {
                 let mut receiver = ring.receiver(me);
                 let outcome = receiver
                     .try_read()
-                    .map(|taken| receiver.put_back(taken.place));
+                    .map(|taken| receiver.put_back(taken.place))
+                    .map(|()| 1);
                 (outcome, Role::Consume)
             }
         };
         match outcome {
-            Ok(()) => Local {
+            Ok(_) => Local {
                 role: after,
                 stage: Stage::Ready(me),
             },
@@ -218,9 +230,9 @@ impl MpmcCase {
     fn turn<S: Side>(
         &self,
         side: &mut S,
-        mut attempt: impl FnMut(&mut S) -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
-        let refused = |outcome: &Result<(), Refusal>| {
+        mut attempt: impl FnMut(&mut S) -> Result<usize, Refusal>,
+    ) -> Result<usize, Refusal> {
+        let refused = |outcome: &Result<usize, Refusal>| {
             outcome.is_err_and(|refusal| refusal != Refusal::Closed)
         };
         let mut outcome = attempt(side);
@@ -480,6 +492,7 @@ impl MpmcCase {
             roles: roles.to_vec(),
             newcomers: Vec::new(),
             lend: false,
+            batch: false,
             wait: false,
             base: 0,
             options: Options {
@@ -500,6 +513,10 @@ pub(super) fn entries() -> Vec<Entry> {
     use Role::{Abort, Consume, Produce, PutBack, Take};
     let case = MpmcCase::new;
     let lending = |case| MpmcCase { lend: true, ..case };
+    let batches = |case| MpmcCase {
+        batch: true,
+        ..case
+    };
     let waiting = |case| MpmcCase { wait: true, ..case };
     let wrapping = |case: MpmcCase| MpmcCase {
         base: (1 << 47) * case.slots as u64 - case.slots as u64,
@@ -538,6 +555,26 @@ pub(super) fn entries() -> Vec<Entry> {
         Entry::quick(
             "mpmc/waiting 1p1c n1 k3",
             waiting(case(1, &[Produce(3), Take(3)])),
+        ),
+        Entry::quick(
+            "mpmc/batches 1p1c n2 k3, 1 kill, a newcomer, wrapping",
+            wrapping(batches(case(2, &[Produce(3), Consume]))).kills(1, &[Consume]),
+        ),
+        Entry::quick(
+            "mpmc/batches 1p2c n2 k2",
+            batches(case(2, &[Produce(2), Consume, Consume])),
+        ),
+        Entry::long(
+            "mpmc/batches 1p2c n2 k3, 1 kill",
+            batches(case(2, &[Produce(3), Consume, Consume])).kills(1, &[]),
+        ),
+        Entry::long(
+            "mpmc/batches 2p1c n2 k2, 1 kill",
+            batches(case(2, &[Produce(2), Produce(1), Consume])).kills(1, &[]),
+        ),
+        Entry::long(
+            "mpmc/batches, waiting 1p2c n2 k2",
+            waiting(batches(case(2, &[Produce(2), Take(1), Take(1)]))),
         ),
         Entry::long(
             "mpmc/waiting 1p2c n2 k1",
