@@ -250,7 +250,7 @@ fn pop_or_not(receiver: &mut Receiver<LoomMemory>) {
 
 const LEAVES: Claim = Claim {
     model: leaves,
-    needs: &["audience::leave: Release", "audience::heeded: Acquire"],
+    needs: &["audience::heeded: Acquire"],
 };
 
 /// Catches a message that is written over while a reader that leaves is still at it.

@@ -189,7 +189,7 @@ fn settles(weakening: Option<Weakening>) {
     let other = memory.of(2);
     let producer = thread::spawn(move || {
         let ring = ring(&other);
-        push(&mut ring.sender().unwrap(), 2);
+        push(&mut ring.sender().unwrap(), 3);
         ring.close();
     });
     let mut receiver = ring(&memory).receiver(0, Start::Oldest).unwrap();
