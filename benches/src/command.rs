@@ -1,7 +1,8 @@
 //! The command line of the comparison: that of `ipc-benches` and of `ipc bench`.
 
+use std::fs::File;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -61,6 +62,10 @@ pub struct Arguments {
     json: bool,
 }
 
+fn unwritable(path: &Path) -> impl FnOnce() -> String {
+    move || format!("cannot write {}", path.display())
+}
+
 impl Arguments {
     /// Runs what the command line asks for, with a bar if standard error is a terminal. Gives what is to be printed.
     ///
@@ -76,6 +81,10 @@ impl Arguments {
             cpus: self.cpus.clone(),
             time: self.seconds.map(Duration::from_secs),
         };
+        // It would be a pity to learn after a long run that there is nowhere to write.
+        if let Some(path) = &self.html {
+            File::create(path).with_context(unwritable(path))?;
+        }
         // Without a steady tick, which would be a second thread.
         let bar = ProgressBar::new(1000).with_style(ProgressStyle::with_template(
             "{bar:24} {percent:>3} % {elapsed} {wide_msg}",
@@ -86,8 +95,7 @@ impl Arguments {
         })?;
         bar.finish_and_clear();
         if let Some(path) = &self.html {
-            std::fs::write(path, report.html())
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            std::fs::write(path, report.html()).with_context(unwritable(path))?;
         }
         Ok(if self.json {
             report.json()? + "\n"

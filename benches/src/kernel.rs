@@ -197,6 +197,10 @@ impl Rx for Stream {
 /// A message queue; its name is gone as soon as it is open.
 pub struct Queue(Rc<Descriptor>, Waiting);
 
+/// Bytes that the queues of a user may take by default, of two queues each; and what a message takes beside its bytes.
+const QUEUES: usize = 819_200 / 2;
+const OVERHEAD: usize = 128;
+
 /// Closed with its last user.
 struct Descriptor(Option<MqdT>);
 
@@ -210,7 +214,7 @@ impl Transport for Queue {
     type Tx = QueueEnd;
     type Rx = QueueEnd;
 
-    /// The kernel's default limits allow ten messages of 8 KiB.
+    /// The kernel's default limits allow messages of 8 KiB, and ten of them to those without privileges.
     fn fits(shape: &Shape) -> bool {
         shape.is_queue() && shape.payload <= 8192
     }
@@ -224,9 +228,15 @@ impl Transport for Queue {
         if matches!(shape.waiting, Waiting::Poll | Waiting::Share) {
             flags |= MQ_OFlag::O_NONBLOCK;
         }
-        let attributes = MqAttr::new(0, 10, shape.payload as _, 0);
         let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-        let queue = mq_open(name.as_c_str(), flags, mode, Some(&attributes))
+        let open = |messages: usize| {
+            let attributes = MqAttr::new(0, messages as _, shape.payload as _, 0);
+            mq_open(name.as_c_str(), flags, mode, Some(&attributes))
+        };
+        // As many messages as ours, where the limits of the machine allow that.
+        let most = (QUEUES / (shape.payload + OVERHEAD)).min(shape.capacity);
+        let queue = open(most)
+            .or_else(|_| open(10))
             .context("cannot create a POSIX message queue")?;
         mq_unlink(name.as_c_str())?;
         Ok(Self(Rc::new(Descriptor(Some(queue))), shape.waiting))

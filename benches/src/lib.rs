@@ -36,12 +36,13 @@ pub mod subject;
 pub mod suites;
 pub mod transport;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
 use crate::machine::Machine;
-use crate::race::{Outcome, Pace};
+use crate::race::{Outcome, Pace, Race};
 use crate::report::{Report, SCHEMA_VERSION};
 use crate::subject::Subject;
 use crate::suites::{Context, SUITES};
@@ -125,19 +126,27 @@ pub fn run(
     let suites: Vec<&str> = SUITES.iter().map(|(name, _)| *name).collect();
     known("suite", &options.suites, &suites)?;
     let names: Vec<&str> = subjects.iter().map(|subject| subject.name()).collect();
-    let wants = |list: &[String], name: &str| list.is_empty() || list.iter().any(|one| one == name);
     let context = Context {
         subjects,
         cpus: &cpus,
         quick: options.quick,
         payloads: &options.payloads,
     };
-    let mut races = Vec::new();
-    for (_, suite) in SUITES
+    let mut races = races_of(&options.suites, &context);
+    let sizes = |race: &Race<'_>| race.heading.payload_bytes;
+    let measured: BTreeSet<usize> = races.iter().map(sizes).collect();
+    if let Some(payload) = options
+        .payloads
         .iter()
-        .filter(|(name, _)| wants(&options.suites, name))
+        .find(|size| !measured.contains(size))
     {
-        races.extend(suite(&context));
+        let everything = Context {
+            payloads: &[],
+            ..context
+        };
+        let races = races_of(&options.suites, &everything);
+        let sizes: BTreeSet<usize> = races.iter().map(sizes).collect();
+        bail!("nothing is measured with messages of {payload} bytes; there are {sizes:?}");
     }
     let others = races.iter().flat_map(|race| &race.entries);
     let mut all: Vec<&str> = others
@@ -187,4 +196,15 @@ pub fn run(
             .collect(),
         outcome,
     })
+}
+
+/// Whether a list of what is wanted, which is empty if everything is, holds a name.
+fn wants(list: &[String], name: &str) -> bool {
+    list.is_empty() || list.iter().any(|one| one == name)
+}
+
+/// The races of the suites that are wanted.
+fn races_of<'a>(suites: &[String], context: &'a Context<'a>) -> Vec<Race<'a>> {
+    let wanted = SUITES.iter().filter(|(name, _)| wants(suites, name));
+    wanted.flat_map(|(_, suite)| suite(context)).collect()
 }

@@ -146,6 +146,10 @@ pub struct Pace {
 /// Below this many nanoseconds a hop is taken to be between near CPUs.
 const NEAR: f64 = 130.0;
 
+/// How many times as long as the other one of the two probes around a round may take: the far hop of a machine takes two
+/// to five times as long as its near one.
+const STEADY: f64 = 1.6;
+
 /// Round trips of a probe.
 const PROBE: u64 = 1000;
 
@@ -167,6 +171,11 @@ pub fn run(
     let mut units = Vec::new();
     let mut skipped = Vec::new();
     let is_late = || pace.limit.is_some_and(|limit| Instant::now() >= limit);
+    if is_late() {
+        let text = format!("{title}: there was no time left");
+        outcome.skipped.push(text);
+        return Ok(());
+    }
     race.entries.retain(|entry| {
         if is_late() {
             skipped.push(format!("{} in {title}: there was no time left", entry.name));
@@ -230,11 +239,9 @@ pub fn run(
         let after = hop(cpus, PROBE)?[0];
         done += 1;
         outcome.noise.hops.extend([before, after]);
-        // A round during which the two CPUs moved together or apart compares two machines.
-        match (before < NEAR, after < NEAR) {
-            (true, true) => rounds.entry("near").or_default().push(values),
-            (false, false) => rounds.entry("far").or_default().push(values),
-            _ => outcome.noise.discarded_rounds += 1,
+        match regime(before, after) {
+            Some(regime) => rounds.entry(regime).or_default().push(values),
+            None => outcome.noise.discarded_rounds += 1,
         }
     }
     if done == 0 && !runners.is_empty() {
@@ -251,6 +258,14 @@ pub fn run(
         }
     }
     Ok(())
+}
+
+/// What the probes before and after a round say; nothing if they disagree. A round during which the two CPUs moved
+/// together or apart compares two machines.
+fn regime(before: f64, after: f64) -> Option<&'static str> {
+    let steady = before.max(after) <= STEADY * before.min(after);
+    let near = (before * after).sqrt() < NEAR;
+    steady.then_some(if near { "near" } else { "far" })
 }
 
 /// Adds what the rounds of one regime came to.
@@ -312,5 +327,22 @@ fn conclude(
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Would catch a round that is kept although the CPUs moved meanwhile, and one that is thrown away although they did not,
+    // on a machine whose hop takes about as long as the border between near and far.
+    #[test]
+    fn rounds_are_kept_where_the_probes_agree() {
+        assert_eq!(regime(58.0, 71.0), Some("near"));
+        assert_eq!(regime(260.0, 190.0), Some("far"));
+        assert_eq!((regime(70.0, 240.0), regime(240.0, 70.0)), (None, None));
+        assert_eq!(regime(75.0, 128.0), None);
+        assert_eq!(regime(125.0, 133.0), Some("near"));
+        assert_eq!(regime(129.0, 135.0), Some("far"));
     }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::measure::{Case, Measure, Values, over, over_most, over_pair};
+use crate::measure::{Case, Measure, Values, over, over_most, over_paced, over_pair};
 use crate::transport::{Shape, Transport};
 
 /// Whose side a subject is on.
@@ -61,7 +61,7 @@ pub fn over_typed<F: Typed>(what: Measure, case: &Case) -> Option<Result<Values>
         56 => over_pair::<F::Of<7>>(what, case),
         64 => over_most::<F::Of<8>>(what, case),
         256 => over_pair::<F::Of<32>>(what, case),
-        1024 => over_pair::<F::Of<128>>(what, case),
+        1024 => over_paced::<F::Of<128>>(what, case),
         4096 => over_pair::<F::Of<512>>(what, case),
         _ => None,
     }

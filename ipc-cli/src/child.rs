@@ -9,17 +9,20 @@
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::unistd::{ForkResult, fork};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    Pid, Signal, WaitOptions, WaitStatus, getpid, getppid, kill_process,
+    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getpid, getppid, kill_process, pidfd_open,
     set_parent_process_death_signal, waitpid,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::ended::Ended;
+use crate::ended::{self, Ended};
 
 /// A child process; killed and waited for on drop.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub(crate) struct Child {
     /// What it is for, in messages.
     pub(crate) role: &'static str,
     pid: Pid,
+    /// Readable once it has ended.
+    end: OwnedFd,
     report: Option<OwnedFd>,
     ended: Option<WaitStatus>,
 }
@@ -43,18 +48,22 @@ impl Child {
         let parent = getpid();
         // SAFETY: this process has a single thread, as was just checked.
         match unsafe { fork() }.context("cannot start a process")? {
-            ForkResult::Parent { child } => Ok(Self {
-                role,
-                pid: Pid::from_raw(child.as_raw()).context("a child has a process id")?,
-                report: Some(report),
-                ended: None,
-            }),
+            ForkResult::Parent { child } => {
+                let pid = Pid::from_raw(child.as_raw()).context("a child has a process id")?;
+                Ok(Self {
+                    role,
+                    pid,
+                    end: pidfd_open(pid, PidfdFlags::empty()).context("cannot watch a process")?,
+                    report: Some(report),
+                    ended: None,
+                })
+            }
             ForkResult::Child => {
                 // Nothing of the parent's may be dropped here: leave by `exit` alone, even after a panic.
                 let end = catch_unwind(AssertUnwindSafe(|| {
                     drop(report);
                     live_no_longer_than(parent)?;
-                    let result = work().map_err(|error| format!("{error:#}"));
+                    let result = work().map_err(|error| ended::line(&error));
                     std::fs::File::from(to_parent).write_all(&serde_json::to_vec(&result)?)?;
                     anyhow::Ok(result.is_ok())
                 }));
@@ -75,6 +84,18 @@ impl Child {
     pub(crate) fn has_failed(&self) -> bool {
         self.ended
             .is_some_and(|status| status.exit_status() != Some(0))
+    }
+
+    /// Waits until one of those that are not known to have ended does, a signal comes, or the time is over.
+    pub(crate) fn wait_for_any(children: &[&Self], at_most: Duration) -> Result<()> {
+        let running = children.iter().filter(|child| child.ended.is_none());
+        let mut ends: Vec<_> = running
+            .map(|child| PollFd::new(&child.end, PollFlags::IN))
+            .collect();
+        match poll(&mut ends, Some(&Timespec::try_from(at_most)?)) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(io::Error::from(error)).context("cannot wait for a process"),
+        }
     }
 
     /// Kills it, and waits until it is gone.

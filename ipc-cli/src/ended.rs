@@ -27,6 +27,9 @@ pub(crate) enum Ended {
     /// Anything that the others are not.
     #[error("failed")]
     Failed,
+    /// The command line asks for what there is not.
+    #[error("{0}")]
+    Usage(String),
     /// The other side died, or stopped before the end.
     #[error("{0}")]
     PeerDead(String),
@@ -68,12 +71,49 @@ impl Ended {
             // Only returns if the signal has no such default, and then the code below stands.
             let _ = signal_hook::low_level::emulate_default_handler(signal);
         } else {
-            crate::say(format_args!("ipc: {error:#}"));
+            crate::say(format_args!("ipc: {}", line(error)));
         }
         ExitCode::from(match self {
+            Self::Usage(_) => 2,
             Self::PeerDead(_) => 3,
             Self::TimedOut(_) => 4,
             _ => 1,
         })
+    }
+}
+
+/// An error and its causes in one line. What the text before it ends with is not told again: some errors name their cause
+/// themselves.
+pub(crate) fn line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if line.is_empty() {
+            line = text;
+        } else if !line.ends_with(&text) {
+            line = format!("{line}: {text}");
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot open the door: {0}")]
+    struct Shut(#[source] io::Error);
+
+    // Would catch "Permission denied: Permission denied", and a cause that is left out.
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = anyhow::Error::new(Shut(io::Error::other("it is locked"))).context("cannot go");
+        assert_eq!(
+            line(&error),
+            "cannot go: cannot open the door: it is locked"
+        );
+        let error = anyhow::Error::new(io::Error::other("it is locked")).context("cannot go");
+        assert_eq!(line(&error), "cannot go: it is locked");
     }
 }

@@ -8,7 +8,7 @@ use clap::{Args, Command};
 use clap_complete::Shell;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::ended;
+use crate::ended::{self, Ended};
 
 /// Print a completion script for a shell
 #[derive(Debug, Args)]
@@ -47,13 +47,15 @@ impl Man {
         }
         let (mut command, mut name) = (&root, "ipc".to_owned());
         for part in &self.path {
-            command = command.find_subcommand(part).with_context(|| {
+            command = command.find_subcommand(part).ok_or_else(|| {
                 let known: Vec<&str> = subcommands(command).map(Command::get_name).collect();
                 let known = match &known[..] {
                     [] => "it has none".to_owned(),
                     known => format!("there are {}", known.join(", ")),
                 };
-                format!("there is no subcommand {part:?} of {name:?}; {known}")
+                Ended::Usage(format!(
+                    "there is no subcommand {part:?} of {name:?}; {known}"
+                ))
             })?;
             name = format!("{name} {part}");
         }

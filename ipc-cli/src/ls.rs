@@ -142,7 +142,10 @@ pub(crate) fn files(directory: &Path) -> Result<Vec<(OsString, u64)>> {
 /// What is told of a file. An error if nothing in the directory is to be trusted.
 fn row((name, bytes): (OsString, u64)) -> Result<Row> {
     let mut row = Row {
-        name: name.as_bytes().escape_ascii().to_string(),
+        name: match name.to_str() {
+            Some(name) => name.to_owned(),
+            None => name.as_bytes().escape_ascii().to_string(),
+        },
         kinds: Vec::new(),
         bytes,
         used: None,
@@ -190,7 +193,7 @@ impl Row {
     fn cell(&self, column: Column) -> Cell {
         let or_none = |text: String| if text.is_empty() { "-".into() } else { text };
         match column {
-            Column::Name => self.name.clone().into(),
+            Column::Name => show::plain(&self.name).into(),
             Column::Kind => or_none(self.kinds.join(",")).into(),
             Column::Size => show::bytes(self.bytes).into(),
             Column::Used => match self.used {

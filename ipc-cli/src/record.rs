@@ -16,7 +16,7 @@ use crate::look::follow::{Follower, Next, Start};
 use crate::recording::{Head, Writer};
 use crate::show;
 use crate::signals::Signals;
-use crate::tail::choose;
+use crate::tail::{choose, is_read};
 
 /// Record what goes through a ring or a journal to a file, for `ipc replay`.
 ///
@@ -107,6 +107,9 @@ impl Record {
             }
             if looked_at.elapsed() >= LOOK {
                 looked_at = Instant::now();
+                if self.file == "-" {
+                    is_read()?;
+                }
                 if let Err(SegmentError::Replaced) = view.check() {
                     break Err(
                         Ended::PeerDead(format!("somebody has removed {:?}", self.name)).into(),

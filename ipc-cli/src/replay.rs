@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ipc_core::segment::{Object, Place, Segment, SegmentError, SegmentOptions};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use serde_json::json;
 
 use crate::ended::Ended;
@@ -64,20 +67,62 @@ fn positive(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "a number above 0".to_owned())
 }
 
+/// What a recording is read from: perhaps a pipe, into which nothing comes for a while.
+struct Input {
+    file: OwnedFd,
+    signals: Signals,
+}
+
+impl Read for Input {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let timeout = Timespec::try_from(PIECE).map_err(io::Error::other)?;
+        loop {
+            // Who reads looks at the signals as well, and says what this is.
+            self.signals.check().map_err(io::Error::other)?;
+            match poll(
+                &mut [PollFd::new(&self.file, PollFlags::IN)],
+                Some(&timeout),
+            ) {
+                Ok(0) | Err(Errno::INTR) => continue,
+                Ok(_) => {}
+                Err(error) => return Err(error.into()),
+            }
+            match rustix::io::read(&self.file, &mut *into) {
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                done => return Ok(done?),
+            }
+        }
+    }
+}
+
 /// How long a sleep may last before signals are looked at.
 const PIECE: Duration = Duration::from_millis(50);
 
 impl Replay {
     /// Runs the command.
     pub(crate) fn run(&self) -> Result<()> {
+        // First, since to open a named pipe may take for ever: a signal ends us meanwhile.
+        let file = self.input()?;
         let signals = Signals::catch()?;
-        let (mut reader, head) = self.input()?;
+        let (mut reader, head) = {
+            let input = Input {
+                file,
+                signals: signals.clone(),
+            };
+            let opened = Reader::new(input);
+            signals.check()?;
+            opened.with_context(|| format!("cannot replay {:?}", self.file))?
+        };
+        let mut read = || {
+            let next = reader.next();
+            signals.check()?;
+            next.with_context(|| format!("cannot read {:?}", self.file))
+        };
         let name = &self.name;
         // Before anything is made.
         push::check(head.kind, head.version)
             .with_context(|| format!("cannot replay {:?}", self.file))?;
-        let unreadable = || format!("cannot read {:?}", self.file);
-        let mut next = reader.next().with_context(unreadable)?;
+        let mut next = read()?;
         let object = self.object(&head, next.as_ref())?;
         let mut pusher =
             Pusher::new(&object).with_context(|| format!("cannot replay into {name:?}"))?;
@@ -94,11 +139,8 @@ impl Replay {
             self.push(&mut pusher, &message.payload, object.segment(), &signals)?;
             messages += 1;
             bytes += message.payload.len() as u64;
-            next = reader.next().with_context(unreadable)?;
+            next = read()?;
             bar.set_position(messages);
-            if messages % 1024 == 0 {
-                signals.check()?;
-            }
         }
         bar.finish_and_clear();
         if self.close {
@@ -130,12 +172,13 @@ impl Replay {
         Ok(())
     }
 
-    fn input(&self) -> Result<(Reader<Box<dyn Read>>, Head)> {
-        let from: Box<dyn Read> = match &*self.file {
-            "-" => Box::new(io::stdin()),
-            path => Box::new(File::open(path).with_context(|| format!("cannot open {path:?}"))?),
-        };
-        Reader::new(from).with_context(|| format!("cannot replay {:?}", self.file))
+    fn input(&self) -> Result<OwnedFd> {
+        Ok(match &*self.file {
+            "-" => io::stdin().as_fd().try_clone_to_owned()?,
+            path => File::open(path)
+                .with_context(|| format!("cannot open {path:?}"))?
+                .into(),
+        })
     }
 
     /// The object to replay into, of the same kind and layout as the one that was recorded.

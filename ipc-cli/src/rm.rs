@@ -3,9 +3,10 @@
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use ipc_core::participant::Life;
-use ipc_core::segment::Segment;
+use ipc_core::segment::{Segment, SegmentError};
 use serde_json::json;
 
+use crate::ended;
 use crate::look::Name;
 
 /// Remove segments by name.
@@ -36,12 +37,12 @@ impl Rm {
             match &done {
                 Ok(()) => removed.push(name),
                 Err(error) => {
-                    failed.push(json!({ "name": name, "error": format!("{error:#}") }));
+                    failed.push(json!({ "name": name, "error": ended::line(error) }));
                 }
             }
             match (done, &first) {
                 (Err(error), Ok(())) => first = Err(error),
-                (Err(error), Err(_)) => crate::say(format_args!("ipc: {error:#}")),
+                (Err(error), Err(_)) => crate::say(format_args!("ipc: {}", ended::line(&error))),
                 (Ok(()), _) => {}
             }
         }
@@ -67,6 +68,13 @@ impl Rm {
                 }
             }
         }
-        Segment::unlink(Name::from(name).place()).with_context(|| format!("cannot remove {name:?}"))
+        match Segment::unlink(Name::from(name).place()) {
+            // Nobody who wants to remove it wants to be told how to make it.
+            Err(SegmentError::NotFound { path }) => bail!(
+                "there is no segment at {} to remove; `ipc ls` tells what there is",
+                path.display()
+            ),
+            done => done.with_context(|| format!("cannot remove {name:?}")),
+        }
     }
 }

@@ -216,6 +216,23 @@ pub(crate) fn plain(text: &str) -> String {
     text.chars().take(LONGEST).map(escaped).collect()
 }
 
+/// A name in a command that is told for a shell: as it is, or in quotes.
+pub(crate) fn quoted(name: &str) -> String {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || "._-+/@%=:,".contains(c);
+    if !name.is_empty() && name.chars().all(harmless) {
+        return name.to_owned();
+    }
+    let escaped = name.chars().map(|c| match c {
+        '\'' | '\\' => format!("\\{c}"),
+        ' '..='~' => c.to_string(),
+        _ => format!("\\U{:08x}", u32::from(c)),
+    });
+    let escaped: String = escaped.collect();
+    // Only what has escapes in it needs the quotes that know them.
+    let dollar = if escaped.contains('\\') { "$" } else { "" };
+    format!("{dollar}'{escaped}'")
+}
+
 /// The tag of a kind as text. Any process may have written it.
 pub(crate) fn tag(tag: [u8; 8]) -> String {
     let end = tag
@@ -351,6 +368,16 @@ mod tests {
     #[test]
     fn what_strangers_wrote_obeys_nothing() {
         assert_eq!(plain("a\x1b[2Jb\u{202e}c"), "a\\u{1b}[2Jb\\u{202e}c");
+    }
+
+    // Would catch a command that a shell takes apart, or that does another thing, when it is pasted as it was told.
+    #[test]
+    fn a_name_in_a_command_is_one_word() {
+        assert_eq!(quoted("feed-1.x"), "feed-1.x");
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("$(reboot)"), "'$(reboot)'");
+        assert_eq!(quoted("it's"), "$'it\\'s'");
+        assert_eq!(quoted("\u{e9}"), "$'\\U000000e9'");
     }
 
     // Would catch text that obeys, text taken for bytes because a piece of it is elsewhere, and bytes taken for text.

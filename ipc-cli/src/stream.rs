@@ -28,6 +28,7 @@ use ipc_ring::spsc::Ring;
 use serde_json::json;
 
 use crate::ended::Ended;
+use crate::show;
 use crate::signals::Signals;
 
 /// Bytes that a chunk carries: all but one cache line of a page, so that data keeps its alignment to cache lines on its
@@ -144,7 +145,8 @@ impl Open<'_> {
         };
         bail!(
             "the stream {name:?} is an old one: {what} ({committed} of {published} chunks were taken); remove what is left \
-             of it with `ipc rm {name}`"
+             of it with `ipc rm {}`",
+            show::quoted(name)
         )
     }
 

@@ -81,7 +81,8 @@ pub(crate) fn choose(view: &SegmentView, wanted: Option<&str>, segment: &str) ->
     match names[..] {
         [name] => Ok(name.to_owned()),
         [] => bail!(
-            "{segment:?} holds nothing that can be followed; `ipc inspect {segment}` shows what it holds"
+            "{segment:?} holds nothing that can be followed; `ipc inspect {}` shows what it holds",
+            show::quoted(segment)
         ),
         _ => bail!(
             "{segment:?} holds several that can be followed: choose by --object among {}",

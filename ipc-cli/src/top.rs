@@ -75,9 +75,8 @@ impl Top {
             let begun = Instant::now();
             self.look(&mut watched)?;
             looks += 1;
-            // The first look has no rates yet; a plain reader need not see it unless it is the only one.
-            let show = live || looks > 1 || self.count == Some(1);
-            if show {
+            // Rates are known from the second look on. Who reads lines is not bothered with the first.
+            if live || looks > 1 {
                 match &mut keys {
                     Some(keys) => {
                         keys.draw(&page::screen(&watched, interval, &Screen::of_stdout()))?
@@ -86,11 +85,7 @@ impl Top {
                     None => crate::print(&page::plain(&watched))?,
                 }
             }
-            let shown = if live || self.count == Some(1) {
-                looks
-            } else {
-                looks - 1
-            };
+            let shown = if live { looks } else { looks - 1 };
             if self.count.is_some_and(|count| shown >= count) {
                 return Ok(());
             }

@@ -48,9 +48,9 @@
 //! # When a participant dies
 //!
 //! A sleeper that is killed leaves SLEEPER behind: the next publisher makes one wake-up call that finds nobody, and
-//! clears it. A publisher killed between P1 and P5 leaves a sleeper asleep: each sleep is bounded by [`SLICE`], after
-//! which the sleeper looks again. A waiter killed while STREAMING leaves that bit: its successor, who is alone on the
-//! event just as it was, inherits the promise and withdraws it as above.
+//! clears it. A publisher killed between P1 and P5 leaves a sleeper asleep: each sleep is bounded by [`LONGEST_SLICE`],
+//! after which the sleeper looks again. A waiter killed while STREAMING leaves that bit: its successor, who is alone on
+//! the event just as it was, inherits the promise and withdraws it as above.
 //! One killed while it withdraws the promise leaves the bit cleared and the fence out: a publication that was just then on
 //! its way may find the successor asleep, for a slice at most.
 //!
@@ -59,18 +59,17 @@
 
 mod budget;
 mod ready;
+mod slices;
 mod wait;
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::time::Duration;
 
 pub use ready::{PATIENCE, Readiness, Slot};
+pub use slices::{LONGEST_SLICE, SLICE, Slices};
 pub use wait::{Wait, Waited, wait_any, wait_until};
 
 use crate::memory::{Area, Memory, OutOfArea, Word32};
-
-/// The longest sleep before a waiter looks again, and looks whether its peer lives.
-pub const SLICE: Duration = Duration::from_millis(40);
 
 /// Somebody sleeps, or is about to.
 const SLEEPER: u32 = 1;
@@ -193,10 +192,11 @@ impl<M: Memory> Event<M> {
         Prepared(announced)
     }
 
-    /// S4: sleeps unless something was published since `prepare`, at most for `timeout` and for [`SLICE`].
+    /// S4: sleeps unless something was published since `prepare`, at most for `timeout` and for
+    /// [`LONGEST_SLICE`].
     pub fn sleep(&self, prepared: Prepared, timeout: Duration) {
         let asleep = self.word.memory().clock();
-        self.word.sleep(prepared.0, timeout.min(SLICE));
+        self.word.sleep(prepared.0, timeout.min(LONGEST_SLICE));
         self.learn_from(prepared, asleep);
     }
 
@@ -208,7 +208,7 @@ impl<M: Memory> Event<M> {
         let asleep = announced
             .first()
             .map_or(0, |(event, _)| event.memory().clock());
-        Word32::sleep_any(words, timeout.min(SLICE));
+        Word32::sleep_any(words, timeout.min(LONGEST_SLICE));
         for (event, prepared) in announced {
             event.learn_from(*prepared, asleep);
         }

@@ -1,17 +1,18 @@
 //! Noticing that this process is a forked child.
 //!
-//! A page that the kernel wipes on fork holds the number of the process: handles remember it, and compare it with one
-//! load. A handle inherited by a child therefore finds another number, whichever way the child was made. A `pthread_atfork`
-//! handler closes the descriptors whose locks say that the parent lives: the child must not keep a dead parent's byte.
+//! Memory that the kernel wipes on fork holds the number of the process: handles remember it, and compare it with one
+//! load. A handle inherited by a child therefore finds another number, whichever way the child was made. Who
+//! compares with a bound in any case keeps that there, and has the check for nothing. A `pthread_atfork` handler closes the
+//! descriptors whose locks say that the parent lives: the child must not keep a dead parent's byte.
 //!
 //! # Safety
 //!
-//! The page is mapped once, never unmapped, and holds nothing but one atomic word.
+//! The pages are mapped once, never unmapped, and hold nothing but atomics.
 #![allow(unsafe_code)]
 
 use std::os::fd::RawFd;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 
@@ -27,7 +28,7 @@ impl Process {
     pub fn current() -> Self {
         /// Counts the processes of this line of forks. It is inherited, so a child never uses a parent's number.
         static LAST: AtomicU32 = AtomicU32::new(0);
-        let word = page();
+        let word = &wiped().process;
         let mut number = word.load(Ordering::Relaxed);
         if number == 0 {
             let next = LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1);
@@ -47,12 +48,86 @@ impl Process {
     }
 }
 
-fn page() -> &'static AtomicU32 {
-    static PAGE: OnceLock<&'static AtomicU32> = OnceLock::new();
-    PAGE.get_or_init(|| {
-        let len = rustix::param::page_size();
+/// A number below which its owner may go, and zero in every forked child: one comparison tells two things.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bound(&'static AtomicU64);
+
+impl Bound {
+    #[inline]
+    pub(crate) fn get(self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Whoever has a bound for himself, and sets it.
+#[derive(Debug)]
+pub(crate) struct BoundOwner {
+    bound: Bound,
+    /// Which of the words it is; none if all were taken, and the bound stays zero.
+    number: Option<usize>,
+}
+
+const BOUNDS: usize = 4096;
+
+/// Which words are taken. This is inherited, so a child never uses a word of its parent's handles.
+static TAKEN: [AtomicBool; BOUNDS] = [const { AtomicBool::new(false) }; BOUNDS];
+
+impl BoundOwner {
+    /// A bound of zero. Of more than 4,096 at once, the rest are zero for good.
+    pub(crate) fn new() -> Self {
+        static NONE: AtomicU64 = AtomicU64::new(0);
+        let free = |taken: &AtomicBool| {
+            // ORDERING: Acquire pairs with the Release in `drop`: the word is zero again.
+            taken
+                .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+        };
+        let number = TAKEN.iter().position(free);
+        let word = number.map_or(&NONE, |number| &wiped().bounds[number].0);
+        Self {
+            bound: Bound(word),
+            number,
+        }
+    }
+
+    pub(crate) fn bound(&self) -> Bound {
+        self.bound
+    }
+
+    /// Only in the process that made it.
+    pub(crate) fn set(&self, value: u64) {
+        if self.number.is_some() {
+            self.bound.0.store(value, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for BoundOwner {
+    fn drop(&mut self) {
+        self.set(0);
+        if let Some(number) = self.number {
+            // ORDERING: Release pairs with the Acquire in `new`.
+            TAKEN[number].store(false, Ordering::Release);
+        }
+    }
+}
+
+/// What the kernel wipes on fork. What one thread sets often is on a line of its own.
+#[repr(C)]
+struct Wiped {
+    process: AtomicU32,
+    bounds: [Line; BOUNDS],
+}
+
+#[repr(align(64))]
+struct Line(AtomicU64);
+
+fn wiped() -> &'static Wiped {
+    static WIPED: OnceLock<&'static Wiped> = OnceLock::new();
+    WIPED.get_or_init(|| {
+        let len = size_of::<Wiped>().next_multiple_of(rustix::param::page_size());
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing that exists.
-        let page = unsafe {
+        let pages = unsafe {
             mmap_anonymous(
                 std::ptr::null_mut(),
                 len,
@@ -61,13 +136,14 @@ fn page() -> &'static AtomicU32 {
             )
         }
         .expect("the kernel has no page left");
-        // SAFETY: the page was mapped above; wiping it in children is what it is for.
-        let wiped = unsafe { madvise(page, len, Advice::LinuxWipeOnFork) };
+        // SAFETY: the pages were mapped above; wiping them in children is what they are for.
+        let wiped = unsafe { madvise(pages, len, Advice::LinuxWipeOnFork) };
         wiped.expect("the kernel is older than 4.14: it cannot wipe a page on fork");
-        // SAFETY: `atfork_child` only stores to atomics and closes descriptors, which a forked child may do.
+        // SAFETY: `close_inherited` only stores to atomics and closes descriptors, which a forked child may do.
         unsafe { libc::pthread_atfork(None, None, Some(close_inherited)) };
-        // SAFETY: the page is aligned, zeroed, never unmapped, and only ever used through this atomic.
-        unsafe { AtomicU32::from_ptr(page.cast()) }
+        // SAFETY: the pages are aligned, long enough, zeroed, which is a valid value of every atomic, never unmapped,
+        // and only ever used through these atomics.
+        unsafe { &*pages.cast() }
     })
 }
 

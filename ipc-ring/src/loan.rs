@@ -44,7 +44,7 @@ use ipc_core::{Mapped, Message, bytemuck};
 use crate::handle::Handle;
 use crate::side::{LendSide, SendSide, Taken};
 
-const FORKED: &str = "a loan taken before fork belongs to the parent process";
+pub(crate) const FORKED: &str = "a loan taken before fork belongs to the parent process";
 
 /// A place in the ring that is ours to write. Dropping it gives it back, and nothing is published.
 ///
@@ -93,8 +93,8 @@ impl<'a, T: Message, S: SendSide<Memory = Mapped>> Reservation<'a, T, S> {
     /// # Safety
     ///
     /// Every process that has the ring open must keep to its protocol while the reference lives: none may write to this
-    /// place, or read from it. All users of this crate keep to it; a program that writes to the mapping by other means
-    /// does not.
+    /// place, or go by what it reads there. All users of this crate keep to it: followers and lossy readers may copy the place
+    /// meanwhile, and throw the copy away. A program that writes to the mapping by other means does not.
     #[inline]
     pub unsafe fn as_mut(&mut self) -> &mut T {
         assert!(self.handle.claim.is_here(), "{FORKED}");

@@ -151,9 +151,12 @@ pub trait Ring: Sized {
     }
 
     /// Closes the ring for good: nothing more goes in, what is in it can still be taken. A producer that has no more to say
-    /// where there are others is dropped instead.
+    /// where there are others is dropped instead. Does nothing in a forked child that has inherited the ring: it closes what
+    /// [`rejoin`](Self::rejoin) returns.
     fn close(&self) {
-        self.whole().close();
+        if self.object().segment().is_here() {
+            self.whole().close();
+        }
     }
 }
 

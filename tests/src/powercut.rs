@@ -128,6 +128,17 @@ impl Disk {
         notes.collect()
     }
 
+    /// What the memory held at a moment, which is what a kill leaves.
+    pub fn memory_at(&self, moment: usize) -> Vec<u64> {
+        let mut words = self.start.clone();
+        for step in &self.log.borrow()[..moment] {
+            if let Step::Store(word, value) = *step {
+                words[word] = value;
+            }
+        }
+        words
+    }
+
     /// Calls `check` with the images that the medium may hold after a cut at a moment: all of them if there are no more
     /// than `limit`, otherwise as many chosen ones. Tells how many there were.
     pub fn images(

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use ipc_tests::room::{Done, Room, run};
+use ipc_tests::shape::shape;
 use serde_json::Value;
 
 fn benches(room: &Room, arguments: &[&str]) -> Command {
@@ -59,9 +60,7 @@ fn a_report_has_the_shape_that_programs_rely_on() {
     let room = Room::new();
     let report = short(&room, "throughput", "spsc,handover,pipe");
     assert_eq!(report["schema_version"], 1);
-    for key in ["machine", "noise", "rows", "ratios", "skipped", "versions"] {
-        assert!(!report[key].is_null(), "no {key}");
-    }
+    insta::assert_json_snapshot!("bench", shape(&report));
     let rows = report["rows"].as_array().expect("rows");
     let ratios = report["ratios"].as_array().expect("ratios");
     assert!(!rows.is_empty() && !ratios.is_empty());
@@ -104,6 +103,22 @@ fn a_report_has_the_shape_that_programs_rely_on() {
     assert_eq!(names(rows, "subject"), BTreeSet::from(subjects));
     // In place, a pipe cannot take part.
     assert!(names(ratios, "peer").is_superset(&["pipe", "spsc-again"].map(String::from).into()));
+}
+
+// Would catch an `ipc bench` that measures something else, or tells it in another way, than the harness itself.
+#[test]
+fn the_command_gives_the_same_report() {
+    if !two_cpus() {
+        return;
+    }
+    let room = Room::new();
+    let program = env!("CARGO_BIN_EXE_ipc-under-test");
+    let part = ["--suites", "throughput", "--subjects", "spsc,handover,pipe"];
+    let how = ["bench", "--json", "--quick", "--seconds", "1", "--payloads"];
+    let report = json(&run(
+        &mut room.command(program, how.iter().chain(&["8"]).chain(&part).copied())
+    ));
+    insta::assert_json_snapshot!("bench", shape(&report));
 }
 
 // Would catch a suite that fails, and a subject that takes no part where it should or is not known by its name.
@@ -213,6 +228,7 @@ fn unknown_names_are_refused_with_the_known_ones() {
     for (option, name, known) in [
         ("--suites", "latencies", "throughput"),
         ("--subjects", "spcs", "posix-mq"),
+        ("--payloads", "7", "1048576"),
     ] {
         let done = run(&mut benches(&room, &["--quick", option, name]));
         assert_eq!(done.code, Some(1));

@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, IoSlice, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use ipc_core::segment::{Place, Segment, SegmentError};
 use ipc_ring::{ClaimError, PopError, PushError, Ring, bytes};
+use ipc_tests::child::Child;
 use proptest::prelude::*;
 
 /// Where `docs/layout.md` draws what the tests reach for.
@@ -521,4 +523,26 @@ fn rubbish_gives_errors_and_nothing_worse() {
             "{rounds} rounds, {corrupt} found corrupt"
         );
     });
+}
+
+/// Catches a forked child that writes into what its parent has reserved, or closes its parent's ring.
+#[test]
+fn f09_a_forked_child_leaves_the_ring_of_its_parent_alone() {
+    let ring = bytes::Ring::options()
+        .capacity(1024)
+        .create(Place::Anonymous)
+        .unwrap();
+    let (mut producer, mut consumer) = (ring.producer().unwrap(), ring.consumer().unwrap());
+    let mut reservation = producer.reserve(4).unwrap();
+    reservation.write_at(0, b"ours");
+    Child::run(|| {
+        ring.close();
+        let written = AssertUnwindSafe(|| reservation.write_at(0, b"hers"));
+        assert!(catch_unwind(written).is_err());
+    })
+    .join();
+    reservation.commit().unwrap();
+    let mut popped = Vec::new();
+    assert_eq!(consumer.pop(&mut popped), Ok(4));
+    assert_eq!(popped, b"ours");
 }

@@ -218,7 +218,7 @@ fn every_command_has_a_man_page() {
         Err(error) => println!("skipped: groff is not here to check the pages: {error}"),
     }
     let done = run(&mut ipc(&room, &["man", "nothing"]));
-    assert_eq!(done.code, Some(1));
+    assert_eq!(done.code, Some(2));
     assert!(
         done.err
             .contains("there is no subcommand \"nothing\" of \"ipc\"; there are pair, ")

@@ -20,7 +20,7 @@ const RECORDED: &[(&str, f64)] = &[
     ("broadcast-lossy", 144.4),
     ("broadcast-lossless", 173.4),
     ("latest", 38.0),
-    ("mutex", 38.0),
+    ("mutex", 34.0),
     ("lease", 15.4),
 ];
 

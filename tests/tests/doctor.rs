@@ -206,11 +206,16 @@ fn each_kind_of_damage_has_its_finding() {
         .create(place("open").as_path())
         .expect("a ring");
     fs::set_permissions(place("open"), Permissions::from_mode(0o666)).expect("a mode");
+    fs::create_dir(place("drawer")).expect("a directory");
+    spsc::Ring::<u64>::options()
+        .create(place("a b").as_path())
+        .expect("a ring");
 
     let (done, object) = examined(&room, &["--fix"]);
     assert_eq!(done.code, Some(1));
     for (kind, segment, part) in [
         ("foreign", "note", "not a segment"),
+        ("foreign", "drawer", "a directory"),
         ("broken", "short", "cut short"),
         ("broken", "copy", "is a copy of a segment"),
         ("version", "newer", "format version 99"),
@@ -226,8 +231,13 @@ fn each_kind_of_damage_has_its_finding() {
     }
     assert_eq!(
         room.names(),
-        ["copy", "good", "newer", "note", "open", "short"]
+        [
+            "a b", "copy", "drawer", "good", "newer", "note", "open", "short"
+        ]
     );
+    // A name that a shell would take apart is quoted in the command that is told.
+    let stale = found(&object, "stale", "a b").expect("nobody is attached");
+    assert_eq!(stale["mend"], "if nobody will come: ipc rm 'a b'");
 }
 
 // Would catch a directory that others can write to, which nobody is told of, and one that --fix leaves as it is.

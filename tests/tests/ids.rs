@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use ipc_core::ids::protocol::{Counter, FIRST_STEP};
 use ipc_core::ids::{BLOCK, EPOCH, Ids, IdsError};
 use ipc_core::memory::{Area, Word64};
+use ipc_core::participant::ParticipantId;
 use ipc_core::segment::{ObjectSpec, Place, Segment, SegmentError, SegmentOptions};
 use ipc_core::{Mapped, segment::Object};
 use ipc_tests::child::Child;
-use ipc_tests::powercut::Random;
+use ipc_tests::powercut::{Disk, Logged, Random};
 
 /// What each process was given, in memory that survives it: a count, then the ids.
 struct Ledger {
@@ -243,6 +245,48 @@ fn the_disk_is_asked_seldom() {
     );
 }
 
+// A step that grows too slowly asks the disk again and again of whoever draws fast: each time somebody waits for it.
+#[test]
+fn steps_grow_with_the_speed_of_drawing() {
+    let disk = Disk::new(
+        vec![0; Counter::<Logged>::size(1).next_multiple_of(4096) / 8],
+        1,
+    );
+    let area = Area::new(disk.memory(1), 0, Counter::<Logged>::size(1)).unwrap();
+    let counter = Counter::new(&area, 1, 0, true).unwrap();
+    counter.attach(ParticipantId::new(1).unwrap(), 0).unwrap();
+    // The clock of this disk goes on by a millisecond with each look at it.
+    let drawn = 1_u64 << 30;
+    for _ in 0..drawn >> 16 {
+        counter.draw_many(1 << 16).unwrap();
+    }
+    let known = counter.statistics();
+    assert!((2..=4).contains(&known.extensions), "{known:?}");
+    // The gap that a power cut leaves is one step, and what is drawn meanwhile.
+    assert!(known.limit - drawn <= (1 << 32) + FIRST_STEP, "{known:?}");
+}
+
+// A lease that found no bound of its own, with all of them taken, must give its ids all the same, and in order.
+#[test]
+fn there_may_be_more_leases_than_bounds() {
+    let names: Vec<String> = (0..4200).map(|number| format!("ids{number}")).collect();
+    let options = names
+        .iter()
+        .fold(SegmentOptions::new().participants(1), |options, name| {
+            options.object(name, Ids::spec(false, 1))
+        });
+    let segment = options.create(Place::Memfd("ids".into())).unwrap();
+    let lease = |name: &String| Ids::in_segment(&segment, name).unwrap().lease().unwrap();
+    let mut leases: Vec<_> = names.iter().map(lease).collect();
+    for lease in &mut leases {
+        for id in 1..=BLOCK + 1 {
+            assert_eq!(lease.next().unwrap(), id);
+        }
+    }
+    let mut last = leases.pop().unwrap();
+    Child::run(|| assert!(matches!(last.next(), Err(IdsError::Forked)))).join();
+}
+
 // Two files that both draw from one range would give every id twice.
 #[test]
 fn f24_a_copy_is_refused_until_adopted_and_then_draws_from_a_new_epoch() {
@@ -284,7 +328,10 @@ fn a_forked_child_is_refused_and_joins_anew() {
         assert!(matches!(ids.next(), Err(IdsError::Forked)));
         let mut own = ids.rejoin().unwrap();
         own = own.clone();
-        ledger.add(0, own.lease().unwrap().next().unwrap());
+        let mut leased = own.lease().unwrap();
+        ledger.add(0, leased.next().unwrap());
+        // Nor does the child's own lease bring that of the parent back.
+        assert!(matches!(lease.next(), Err(IdsError::Forked)));
     });
     child.join();
     assert_eq!(ledger.ids(0).collect::<Vec<_>>(), [BLOCK + 1]);
@@ -363,4 +410,25 @@ fn f31_hostile_words_end_every_call() {
         assert!(start.elapsed() < Duration::from_secs(10));
     }
     assert!(errors > 50, "{errors} errors: the rubbish was not met");
+}
+
+// Large draws walk through an epoch in no time: where they go on beyond it, they meet the ids of an adopted copy.
+#[test]
+fn an_epoch_ends_where_that_of_a_copy_begins() {
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let ids = Ids::create(directory.path().join("ids").as_path()).unwrap();
+    let mut last = 0;
+    let refusal = loop {
+        match ids.take(1 << 32) {
+            Ok(range) => last = range.end,
+            Err(refusal) => break refusal,
+        }
+    };
+    assert!(matches!(refusal, IdsError::Exhausted), "{refusal}");
+    assert!(last > EPOCH - (1 << 34), "{last}: nearly all are given");
+    for _ in 0..3 {
+        assert!(ids.take(1 << 32).is_err());
+        assert!(ids.next().is_err());
+    }
+    assert!(last <= EPOCH + 1, "{last}");
 }

@@ -297,6 +297,21 @@ fn a_directory_of_any_name_is_told() {
     }
 }
 
+// Would catch a name in JSON that is not the one to give to another command, and one that a terminal would obey.
+#[test]
+fn a_name_that_is_not_ascii_is_told_as_it_is() {
+    let room = Room::new();
+    let options = spsc::Ring::<u64>::options();
+    let ring = options.create(room.path().join("\u{e9}").as_path());
+    drop(ring.expect("a ring"));
+    let listed = object(&run(&mut ipc(&room, &["ls", "--json"])).out);
+    assert_eq!(listed["segments"][0]["name"], "\u{e9}");
+    let shown = run(&mut ipc(&room, &["ls"])).out;
+    assert!(String::from_utf8_lossy(&shown).contains("\n\\u{e9} "));
+    let done = run(&mut ipc(&room, &["rm", "\u{e9}"]));
+    assert_eq!(done.code, Some(0), "{}", done.err);
+}
+
 // Would catch a full disk that is told without saying of what, and a recording of which what was written is lost.
 #[test]
 fn a_full_disk_is_told_with_the_name_of_the_file() {

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use ipc_core::ids::protocol::{Counter, Lease, Refusal};
+use ipc_core::ids::protocol::{Counter, EPOCH, Lease, Refusal};
 use ipc_core::memory::Area;
 use ipc_core::participant::ParticipantId;
 use ipc_tests::powercut::{Disk, Logged, Random, wanted};
@@ -145,6 +145,25 @@ fn f21_a_failed_sync_is_for_good() {
     counter.attach(participant(1), 0).unwrap();
     assert!(counter.draw_many(1).unwrap() > 1);
     assert!(!counter.statistics().failed);
+}
+
+// A copy whose first user is killed half way must not go on where the original goes on: both would give the same ids.
+#[test]
+fn f24_whoever_uses_an_adopted_copy_first_may_be_killed() {
+    let original = Disk::new(empty(), 1);
+    let first = counter(&original, 1);
+    first.attach(participant(1), 0).unwrap();
+    first.draw_many(10).unwrap();
+    let copy = Disk::new(original.memory_at(original.moments() - 1), 1);
+    counter(&copy, 1).attach(participant(1), 1).unwrap();
+    assert!(copy.moments() > 5, "{} moments", copy.moments());
+    for moment in 0..copy.moments() {
+        let killed = Disk::new(copy.memory_at(moment), 1);
+        let next = counter(&killed, 2);
+        next.attach(participant(2), 1).unwrap();
+        let given = next.draw_many(1).unwrap();
+        assert_eq!(given / EPOCH, 1, "killed at {moment}: {given}");
+    }
 }
 
 // Both slots rubbish: starting at zero would give every id a second time.

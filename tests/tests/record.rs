@@ -1,6 +1,7 @@
 //! `ipc record` and `ipc replay`: a ring to a file and back.
 
 use std::fs;
+use std::io::Read as _;
 use std::process::Command;
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ use ipc_ring::journal::Journal;
 use ipc_ring::{PopError, Ring, broadcast, broadcast_bytes, bytes, lanes, mpmc, spsc};
 use ipc_tests::room::{Done, Room, Running, eventually, run};
 use ipc_tests::shape::shape;
+use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -289,6 +291,50 @@ fn recordings_end_well_and_others_are_refused() {
         done.err
     );
     assert!(!room.path().join("z").exists());
+}
+
+// Would catch a recorder that waits for the next message of an idle ring although nobody reads what it writes.
+#[test]
+fn a_recording_that_nobody_reads_any_more_ends() {
+    let room = Room::new();
+    let _ring = spsc::Ring::<Tick>::options()
+        .create(room.path().join("x").as_path())
+        .expect("a ring");
+    let mut recorder = Running::start(&mut ipc(&room, &["record", "x", "-"]));
+    let mut out = recorder.child().stdout.take().expect("a pipe");
+    let mut head = [0; 1];
+    out.read_exact(&mut head).expect("the head comes at once");
+    drop(out);
+    let done = recorder.end();
+    assert_eq!((done.code, &*done.err), (None, ""));
+}
+
+// Would catch a replay that only SIGKILL ends while its recording comes from a pipe, and nothing does.
+#[test]
+fn a_replay_that_waits_for_its_recording_can_be_interrupted() {
+    let room = Room::new();
+    let pipe = room.path().join("pipe");
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).expect("a named pipe");
+    for (file, opened) in [
+        ("-", false),
+        (pipe.to_str().expect("text"), false),
+        (pipe.to_str().expect("text"), true),
+    ] {
+        // Held open for reading and writing by us, it is opened at once and gives nothing.
+        let both = opened.then(|| fs::File::options().read(true).write(true).open(&pipe));
+        let (reader, _writer) = std::io::pipe().expect("a pipe");
+        let mut replay = Running::start(ipc(&room, &["replay", file, "x"]).stdin(reader));
+        let pid = replay.pid();
+        eventually("it sleeps", || {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.contains(") S ")
+        });
+        replay.signal(Signal::INT);
+        let done = replay.end();
+        assert_eq!((done.code, &*done.err), (None, ""), "{file}");
+        drop(both);
+    }
+    assert_eq!(room.names(), ["pipe"]);
 }
 
 // Would catch a segment that stays behind, of no use to anybody, when the recording that it was made for is damaged.

@@ -175,6 +175,22 @@ fn a_view_loads_and_copies_part_by_part() {
     assert!(RegionView::<State>::open(again(book.segment())).is_err());
 }
 
+#[derive(Layout, Shared)]
+#[repr(C)]
+struct Shelf {
+    books: [SharedCell<[u64; 512]>; 4096],
+}
+
+#[test]
+fn a_view_of_a_large_region_needs_no_large_stack() {
+    // Catches a model or a copy of the region that is made on the stack: 16 MiB end a thread.
+    let shelf = Region::<Shelf>::create(memfd("shelf")).unwrap();
+    let view = RegionView::<Shelf>::open(again(shelf.segment())).unwrap();
+    shelf.books[4095].set([7; 512]);
+    assert_eq!(view.project(|shelf| &shelf.books[4095]).get(), [7; 512]);
+    assert_eq!(view.copy().books[4095].get(), [7; 512]);
+}
+
 #[test]
 #[should_panic(expected = "not a part")]
 fn a_view_of_elsewhere_is_refused() {

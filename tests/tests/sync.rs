@@ -1,5 +1,7 @@
 //! Locks, registers and counters between processes, some of which die.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::Command;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -11,6 +13,7 @@ use ipc_core::sync::{
     Attach, Barrier, BarrierError, Latest, LatestView, LockError, Mutex, Once, RwLock, Semaphore,
     Sequence,
 };
+use ipc_tests::child::Child;
 use ipc_tests::peers::{Peer, directory, eventually};
 use ipc_tests::sync_peer::{SMALL, Same, same, word};
 
@@ -128,6 +131,54 @@ fn nobody_who_waits_for_a_permit_starves() {
     let stage = Stage::new(&[("s", Semaphore::spec(2).expect("spec"))]);
     let turns = nobody_starves(&stage, &["permit s"]);
     assert!(turns.iter().all(|turns| *turns > 0));
+}
+
+#[test]
+fn f09_a_forked_child_does_nothing_with_an_inherited_guard() {
+    // Would catch a child that goes on in the name of its parent, who may have let go of the lock long ago.
+    let mutex = Mutex::<u64>::create(Place::Anonymous, ()).expect("create");
+    let lock = RwLock::<u64>::create(Place::Anonymous, 4).expect("create");
+    let latest = Latest::<u64>::create(Place::Anonymous, ()).expect("create");
+    let mut guard = mutex.lock().map_err(LockError::owned).expect("free");
+    let mut written = lock.write().map_err(LockError::owned).expect("free");
+    let mut writer = latest.writer().expect("free");
+    guard.set(&1);
+    written.set(&1);
+    writer.set(&1);
+    Child::run(|| {
+        let refused = |what: &mut dyn FnMut()| {
+            let tried = catch_unwind(AssertUnwindSafe(what));
+            assert!(tried.is_err());
+        };
+        refused(&mut || guard.set(&666));
+        refused(&mut || written.set(&666));
+        refused(&mut || assert_eq!(written.get(), 1));
+        refused(&mut || assert_eq!(writer.set(&666), 2));
+    })
+    .join();
+    assert_eq!((guard.get(), written.get()), (1, 1));
+    assert_eq!(latest.get().expect("whole"), Some(1));
+}
+
+#[test]
+fn a_guard_that_is_forgotten_ends_with_its_attachment() {
+    // Would catch a lock that names a row whose holder has left: nobody would ever be found dead there, and whoever gets the
+    // row would be taken for the holder.
+    let stage = Stage::new(&[("m", Mutex::<u64>::spec(()).expect("spec"))]);
+    let again = Segment::open(Path::new(&stage.path)).expect("open");
+    let forgetful = Mutex::<u64>::in_segment(&again, "m").expect("mutex");
+    let guard = forgetful.lock().map_err(LockError::owned).expect("free");
+    std::mem::forget(guard);
+    drop((forgetful, again));
+
+    let mutex = Mutex::<u64>::in_segment(&stage.segment, "m").expect("mutex");
+    assert_eq!(mutex.holder(), None);
+    let deadline = Instant::now() + Duration::from_secs(1);
+    match mutex.lock_until(deadline) {
+        // It was not given back: what it protects may be half changed.
+        Err(LockError::OwnerDied(mut guard)) => guard.mark_consistent(),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

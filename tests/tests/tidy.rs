@@ -202,6 +202,31 @@ fn peers_are_built_only_when_asked_for() {
     }
 }
 
+// Would catch a version of a rival that is printed and is not the one that was raced.
+#[test]
+fn the_versions_of_peers_are_those_that_are_built() {
+    let lock = read("Cargo.lock");
+    let mut named = 0;
+    for path in sources() {
+        let Some(file) = path.strip_prefix("benches/src/peers/") else {
+            continue;
+        };
+        let text = read(&path);
+        let lines = text.lines().filter(|line| line.starts_with("peer!("));
+        for line in lines {
+            // The third argument; of a crate that is named otherwise than its file, with that name before it.
+            let version = line.split('"').nth(3).unwrap_or_default();
+            let own = file.trim_end_matches(".rs").replace('_', "-");
+            let (name, version) = version.rsplit_once(' ').unwrap_or((&own, version));
+            let name = name.rsplit(' ').next().unwrap_or_default();
+            let entry = format!("name = \"{name}\"\nversion = \"{version}\"\n");
+            assert!(lock.contains(&entry), "{path} says {name} {version}");
+            named += 1;
+        }
+    }
+    assert!(named >= 6, "the peers were not found");
+}
+
 // Would catch system calls that leave their module, and a segment that comes to know what lies in it.
 #[test]
 fn the_core_keeps_to_itself() {

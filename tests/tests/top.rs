@@ -59,6 +59,26 @@ fn it_shows_what_moves_and_leaves_the_terminal_as_it_was() {
     }
 }
 
+// Would catch a rate of zero that is shown before there is any: a ring at full speed would seem to stand still.
+#[test]
+fn a_rate_is_shown_once_it_is_known() {
+    let room = Room::new();
+    let _stream = stream(&room);
+    let mut terminal = Terminal::start(ipc(&room, &["top", "-d", "600"]), 12, 80);
+    terminal.see("a dash", |screen| {
+        let ring = screen.lines().find(|line| line.contains("  ring "));
+        ring.is_some_and(|line| line.contains("%         -") && !line.contains("/s"))
+    });
+    terminal.type_keys("q");
+    assert_eq!(terminal.end(), Some(0));
+
+    // Where there is no screen to be filled, the first look is kept back.
+    let done = run(&mut ipc(&room, &["top", "-d", "0.1", "-n", "1", "--json"]));
+    let object: Value = serde_json::from_slice(&done.out).expect("one JSON object");
+    let rate = &object["segments"][0]["objects"][0]["pushed_per_second"];
+    assert!(rate.as_f64() > Some(0.0), "{object}");
+}
+
 // Would catch a screen that stays as wide as the terminal was.
 #[test]
 fn it_follows_the_size_of_the_terminal() {

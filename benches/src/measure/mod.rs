@@ -99,6 +99,18 @@ pub fn over_most<T: Transport>(what: Measure, case: &Case) -> Option<Result<Valu
     })
 }
 
+/// The same for pairs of processes, and what takes part at a rate of its own.
+pub fn over_paced<T: Transport>(what: Measure, case: &Case) -> Option<Result<Values>> {
+    if !T::fits(&case.shape) {
+        return None;
+    }
+    Some(match what {
+        Measure::OpenLoop(interval) => trips::open_loop::<T>(case, interval),
+        Measure::Cpu => stream::cpu::<T>(case),
+        _ => return over_pair::<T>(what, case),
+    })
+}
+
 /// The same for pairs of processes alone.
 pub fn over_pair<T: Transport>(what: Measure, case: &Case) -> Option<Result<Values>> {
     if !T::fits(&case.shape) {
@@ -165,11 +177,15 @@ impl Times {
         self.ticks.saturating_record(ticks);
     }
 
-    /// Leaves the [`PERCENTILES`] for the parent, in nanoseconds, each divided by `parts`.
+    /// Leaves the [`PERCENTILES`] for the parent, in nanoseconds, each divided by `parts`. Of one that no time lies beyond,
+    /// since there are too few of them, nothing is known.
     pub fn report(&self, member: &Member, parts: f64) {
         for (at, (quantile, _)) in PERCENTILES.iter().enumerate() {
+            let beyond = self.ticks.len() as f64 * (1.0 - quantile);
+            let known = beyond >= 1.0 || *quantile == 0.5;
             let ticks = self.ticks.value_at_quantile(*quantile);
-            member.report_number(at, self.clock.nanoseconds(ticks) / parts);
+            let time = self.clock.nanoseconds(ticks) / parts;
+            member.report_number(at, if known { time } else { f64::NAN });
         }
     }
 }

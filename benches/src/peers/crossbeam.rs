@@ -11,8 +11,8 @@ use super::arena::Arena;
 use super::peer;
 use crate::transport::{Rx, Shape, Transport, Tx, Waiting, Words};
 
-peer!(Channel, "crossbeam", "crossbeam-channel 0.5", typed OverChannel);
-peer!(Queue, "array-queue", "crossbeam-queue 0.3", typed OverQueue);
+peer!(Channel, "crossbeam", "crossbeam-channel 0.5.17", typed OverChannel);
+peer!(Queue, "array-queue", "crossbeam-queue 0.3.14", typed OverQueue);
 
 fn fits(shape: &Shape) -> bool {
     shape.is_queue() && matches!(shape.waiting, Waiting::Poll | Waiting::Share)

@@ -14,7 +14,7 @@ use super::peer;
 use crate::measure::over;
 use crate::transport::{Policy, Rx, Shape, Transport, Tx, Waiting, Words};
 
-peer!(Iceoryx2, "iceoryx2", "0.10", over::<Over>);
+peer!(Iceoryx2, "iceoryx2", "0.10.0", over::<Over>);
 
 type Factory = publish_subscribe::PortFactory<ipc::Service, [u64], ()>;
 

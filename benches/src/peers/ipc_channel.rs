@@ -10,7 +10,7 @@ use super::peer;
 use crate::measure::over;
 use crate::transport::{Rx, Shape, Transport, Tx, Waiting, Words};
 
-peer!(IpcChannel, "ipc-channel", "0.23", over::<Over>);
+peer!(IpcChannel, "ipc-channel", "0.23.1", over::<Over>);
 
 /// Both ends, until somebody takes his.
 pub(super) struct Over {

@@ -1,5 +1,7 @@
 //! Other people's ways of doing it, each in its file, each behind a feature.
 
+#[cfg(feature = "aeron")]
+mod aeron;
 #[cfg(feature = "peers")]
 mod arena;
 #[cfg(feature = "peers")]
@@ -32,11 +34,13 @@ pub fn all() -> Vec<Box<dyn Subject>> {
         Box::new(crossbeam::Channel),
         #[cfg(feature = "peers")]
         Box::new(crossbeam::Queue),
+        #[cfg(feature = "aeron")]
+        Box::new(aeron::Aeron),
     ]
 }
 
 /// What every peer is but for its transport.
-#[cfg(feature = "peers")]
+#[cfg(any(feature = "peers", feature = "aeron"))]
 macro_rules! peer {
     ($subject:ident, $name:literal, $version:literal, typed $over:ident) => {
         peer!(
@@ -77,5 +81,5 @@ macro_rules! peer {
         }
     };
 }
-#[cfg(feature = "peers")]
+#[cfg(any(feature = "peers", feature = "aeron"))]
 use peer;

@@ -10,7 +10,7 @@ use super::arena::Arena;
 use super::peer;
 use crate::transport::{Rx, Shape, Transport, Tx, Waiting, Words};
 
-peer!(Rtrb, "rtrb", "0.4", typed Over);
+peer!(Rtrb, "rtrb", "0.4.1", typed Over);
 
 /// A ring whose memory all processes inherit.
 pub(super) struct Over<const W: usize> {

@@ -167,6 +167,7 @@ fn percentile_plots(page: &mut String, report: &Report) {
             places: places.clone(),
             lines,
             label: time,
+            tick: round_time,
         };
         *page += &plot.svg();
     }
@@ -234,9 +235,18 @@ fn throughput_plots(page: &mut String, report: &Report) {
             places: sizes.iter().map(|bytes| size(*bytes)).collect(),
             lines,
             label: gigabytes,
+            tick: gigabytes,
         };
         *page += &plot.svg();
     }
+}
+
+/// A power of ten, in nanoseconds, as short as it can be said.
+fn round_time(nanoseconds: f64) -> String {
+    let units = [(1e9, "s"), (1e6, "ms"), (1e3, "µs")];
+    let fits = |(size, _): &&(f64, &str)| nanoseconds >= *size;
+    let (size, unit) = units.iter().find(fits).unwrap_or(&(1.0, "ns"));
+    format!("{} {unit}", nanoseconds / size)
 }
 
 fn gigabytes(value: f64) -> String {
@@ -248,10 +258,19 @@ fn gigabytes(value: f64) -> String {
 }
 
 fn table(page: &mut String, report: &Report, group: &[Row]) {
+    // Of a distribution the median is shown, and the rest on demand: the plot has it all.
+    let folded = PERCENTILES[1..]
+        .iter()
+        .any(|(_, name)| group[0].metric.ends_with(&format!(", {name}")));
+    let (before, between, after) = if folded {
+        ("<details><summary>", "</summary>", "</details>")
+    } else {
+        ("<h3>", "</h3>", "")
+    };
     let _ = write!(
         page,
-        "<h3>{}</h3><div class=\"wide\"><table><tr><th></th><th>median</th><th class=\"spread\">quartiles</th>\
-         <th>ours is faster by</th><th class=\"spread\">quartiles</th><th class=\"spread\">rounds</th></tr>",
+        "{before}{}{between}<div class=\"wide\"><table><tr><th></th><th>median</th><th class=\"spread\">quartiles</th>\
+         <th>ours, times as fast</th><th class=\"spread\">quartiles</th><th class=\"spread\">rounds</th></tr>",
         escaped(&title(&group[0]))
     );
     for row in group {
@@ -282,5 +301,5 @@ fn table(page: &mut String, report: &Report, group: &[Row]) {
             spread.rounds
         );
     }
-    *page += "</table></div>\n";
+    let _ = writeln!(page, "</table></div>{after}");
 }

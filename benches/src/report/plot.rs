@@ -24,6 +24,8 @@ pub(super) struct Plot {
     pub(super) lines: Vec<Line>,
     /// How a value is written.
     pub(super) label: fn(f64) -> String,
+    /// How a power of ten is written.
+    pub(super) tick: fn(f64) -> String,
 }
 
 const WIDTH: f64 = 640.0;
@@ -87,7 +89,7 @@ impl Plot {
                  <text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
                 LEFT - 6.0,
                 at + 4.0,
-                (self.label)(value)
+                (self.tick)(value)
             );
         }
         for (place, name) in self.places.iter().enumerate() {
@@ -158,6 +160,7 @@ mod tests {
             places: vec!["p50".into(), "p99".into()],
             lines: vec![line],
             label: |value| format!("{value}"),
+            tick: |value| format!("{value}"),
         };
         let svg = plot.svg();
         let heights: Vec<f64> = svg

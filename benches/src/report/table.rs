@@ -36,6 +36,14 @@ pub(super) fn text(report: &Report) -> String {
             time(hop.max)
         );
     }
+    if report
+        .outcome
+        .ratios
+        .iter()
+        .any(|ratio| ratio.peer.ends_with("-again"))
+    {
+        text += "a row that ends in -again is ours a second time, and its interval the error bar: no smaller difference means anything\n";
+    }
     for (subject, version) in &report.versions {
         let _ = writeln!(text, "{subject} {version}");
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -18,7 +19,7 @@ use crate::show;
 /// The directory itself, and what killed creators left in it.
 pub(super) fn directory(directory: &Path) -> Vec<Finding> {
     let shown = show::plain(&directory.display().to_string());
-    let Ok(metadata) = std::fs::symlink_metadata(directory) else {
+    let Ok(metadata) = fs::symlink_metadata(directory) else {
         return Vec::new();
     };
     let mut findings = Vec::new();
@@ -43,7 +44,7 @@ pub(super) fn directory(directory: &Path) -> Vec<Finding> {
                 .by(Mend::Close(directory.to_owned())),
         );
     }
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let (name, path) = (entry.file_name(), entry.path());
         let temporary = name.as_bytes().starts_with(b".") && name.as_bytes().ends_with(b".new");
         if temporary && is_left_over(&path) {
@@ -101,8 +102,7 @@ pub(super) fn all(names: &[Name], watch: Duration) -> Vec<Finding> {
 
 /// Why a segment cannot be opened, and what to do.
 fn unopened(name: &Name, error: &SegmentError) -> Finding {
-    let shown = show::plain(&name.0);
-    let remove = format!("ipc rm {shown}  # what is in it is lost");
+    let remove = format!("ipc rm {}  # what is in it is lost", show::quoted(&name.0));
     let (kind, mend) = match error {
         SegmentError::OtherVersion { .. }
         | SegmentError::OtherByteOrder
@@ -113,6 +113,11 @@ fn unopened(name: &Name, error: &SegmentError) -> Finding {
                 "use the release that made it, or, if nobody needs it: {remove}"
             )),
         ),
+        SegmentError::NotTrusted { path, .. }
+            if fs::symlink_metadata(path).is_ok_and(|file| !file.is_file()) =>
+        {
+            (Kind::Foreign, Some("move it elsewhere".to_owned()))
+        }
         // The message has the command.
         SegmentError::NotTrusted { .. }
         | SegmentError::OpenDirectory { .. }
@@ -172,14 +177,15 @@ fn segment(name: &Name, seen: &Seen) -> Vec<Finding> {
         findings.push(
             Finding::problem(Kind::Dead, what)
                 .of(&shown)
-                .mend(format!("ipc doctor --fix {shown}"))
+                .mend(format!("ipc doctor --fix {}", show::quoted(&name.0)))
                 .by(Mend::Recover(name.clone(), who.number)),
         );
     }
     if seen.alive().next().is_none() {
         let what = "nobody who lives is attached; it keeps what is in it for whoever comes";
         let finding = Finding::note(Kind::Stale, what).of(&shown);
-        findings.push(finding.mend(format!("if nobody will come: ipc rm {shown}")));
+        let name = show::quoted(&name.0);
+        findings.push(finding.mend(format!("if nobody will come: ipc rm {name}")));
     }
     if seen.participants.len() >= seen.places as usize {
         let what = format!(
@@ -192,11 +198,11 @@ fn segment(name: &Name, seen: &Seen) -> Vec<Finding> {
     }
     for object in &seen.objects {
         if let Some(ring) = object.ring.as_ref().filter(|ring| is_full(ring)) {
-            findings.extend(full(seen, &shown, &object.name, ring));
+            findings.extend(full(seen, &name.0, &object.name, ring));
         }
     }
     for wait in &seen.waits {
-        findings.extend(blocked(seen, &shown, wait));
+        findings.extend(blocked(seen, &name.0, wait));
     }
     findings
 }
@@ -219,8 +225,11 @@ fn full(seen: &Seen, name: &str, object: &str, ring: &Ring) -> Option<Finding> {
         show::count(ring.capacity),
         ring.unit
     );
-    let mend = format!("start the consumer, or give up what is in it: ipc rm --force {name}");
-    let finding = Finding::problem(Kind::Full, what).of(name);
+    let mend = format!(
+        "start the consumer, or give up what is in it: ipc rm --force {}",
+        show::quoted(name)
+    );
+    let finding = Finding::problem(Kind::Full, what).of(&show::plain(name));
     Some(finding.in_object(object).mend(mend))
 }
 
@@ -236,9 +245,9 @@ fn blocked(seen: &Seen, name: &str, wait: &Wait) -> Option<Finding> {
     let what = format!("{waiter} waits for {}", wait.text(seen));
     let mend = match idle.life {
         Condition::Stopped => format!("kill -CONT {}", idle.pid),
-        _ => format!("ipc doctor --fix {name}"),
+        _ => format!("ipc doctor --fix {}", show::quoted(name)),
     };
-    let finding = Finding::problem(Kind::Stuck, what).of(name);
+    let finding = Finding::problem(Kind::Stuck, what).of(&show::plain(name));
     Some(finding.in_object(&wait.object).mend(mend))
 }
 

@@ -342,7 +342,8 @@ impl Wait {
     }
 }
 
-/// How often it is looked who sleeps: a sleeper looks around every 40 ms, and is awake for a moment then.
+/// How often it is looked who sleeps: a sleeper looks around every 40 to 75 ms, and is awake for a moment then. Nothing tells one who
+/// only looks when that moment is over.
 const LOOKS: u32 = 3;
 
 fn waits(

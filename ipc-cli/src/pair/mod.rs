@@ -7,7 +7,6 @@ mod report;
 mod work;
 
 use std::sync::atomic::Ordering::{Acquire, Release};
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
@@ -236,7 +235,7 @@ impl Run<'_> {
         let processes = 2 + u64::from(self.standby.is_some());
         while self.control.ready.load(Acquire) < processes && !self.is_over()? {
             self.signals.check()?;
-            thread::sleep(Duration::from_millis(1));
+            self.wait(Duration::from_millis(1))?;
         }
         self.control.go.store(1, Release);
         let bar = self.bar();
@@ -244,11 +243,11 @@ impl Run<'_> {
             self.signals.check()?;
             self.show(&bar);
             self.kill_consumer_if_due();
-            thread::sleep(if self.standby.is_some() {
-                Duration::from_micros(200)
-            } else {
-                Duration::from_millis(20)
-            });
+            // Soon enough for the bar; and for a kill that is to come after so many messages, of which nobody tells us.
+            self.wait(match self.standby {
+                Some(_) => Duration::from_micros(200),
+                None => Duration::from_millis(20),
+            })?;
         }
         bar.finish_and_clear();
         if self.consumer.has_failed() {
@@ -264,6 +263,11 @@ impl Run<'_> {
             );
         }
         Ok((measured, consumed, self.taken_over.take()))
+    }
+
+    /// Waits for the end of a process or for a signal, but not for long.
+    fn wait(&self, at_most: Duration) -> Result<()> {
+        Child::wait_for_any(&[&self.producer, &self.consumer], at_most)
     }
 
     /// Whether both have ended, or one has failed: the other would wait for it for ever.

@@ -78,8 +78,11 @@ fn segment(lines: &mut Vec<(String, Look)>, one: &Watched, seen: &Seen, width: u
             let share = show::share(ring.used, ring.capacity);
             let _ = write!(line, " {} {:>3.0}%", show::bar(share, BAR), share * 100.0);
         }
-        let rate = show::short(known.rate.pushed_per_second);
-        let _ = write!(line, " {rate:>7}/s  {}", sleeping(object));
+        let rate = known.rate.map_or_else(
+            || "-".to_owned(),
+            |rate| format!("{}/s", show::short(rate.pushed_per_second)),
+        );
+        let _ = write!(line, " {rate:>9}  {}", sleeping(object));
         // What is left of the line is for the past.
         let room = width.saturating_sub(show::length(&line) + 2);
         let past = known.history.len().saturating_sub(room);
@@ -197,6 +200,11 @@ fn counts(party: &rates::Since) -> Vec<String> {
     texts
 }
 
+/// A rate in whole numbers, or a dash for one that is not known yet.
+fn whole(rate: Option<f64>) -> String {
+    rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.0}"))
+}
+
 /// A few lines for whoever is no terminal: one for each object that can move.
 pub(super) fn plain(watched: &[Watched]) -> String {
     let mut text = String::new();
@@ -224,11 +232,11 @@ pub(super) fn plain(watched: &[Watched]) -> String {
                 .collect();
             let _ = writeln!(
                 text,
-                "{name} {} {} pushed/s {:.0} taken/s {:.0} used {used} attached {} waiting {}{}{}",
+                "{name} {} {} pushed/s {} taken/s {} used {used} attached {} waiting {}{}{}",
                 object.name,
                 object.kind,
-                known.rate.pushed_per_second,
-                known.rate.popped_per_second,
+                whole(known.rate.map(|rate| rate.pushed_per_second)),
+                whole(known.rate.map(|rate| rate.popped_per_second)),
                 seen.alive().count(),
                 seen.waiting(),
                 if lag.is_empty() { "" } else { "; " },

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
-use serde::Serialize;
 use serde_json::Value;
 
 use crate::look::Seen;
@@ -28,8 +27,8 @@ pub(super) struct Object {
     counted: Option<Counted>,
     /// What each place at an end has counted between the last two looks.
     pub(super) parties: Vec<Since>,
-    /// Per second, when last looked at.
-    pub(super) rate: Rate,
+    /// Per second, between the last two looks. Not known after one.
+    pub(super) rate: Option<Rate>,
     /// How many were pushed per second at each look.
     pub(super) history: VecDeque<f64>,
 }
@@ -49,7 +48,7 @@ struct Counts {
     popped: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Rate {
     pub(super) pushed_per_second: f64,
     pub(super) popped_per_second: f64,
@@ -98,11 +97,12 @@ impl Rates {
                     more if more <= u64::MAX / 2 => more as f64 / seconds,
                     _ => 0.0,
                 };
-                known.rate = Rate {
+                let rate = Rate {
                     pushed_per_second: rate(counts.pushed, before.pushed),
                     popped_per_second: rate(counts.popped, before.popped),
                 };
-                known.history.push_back(known.rate.pushed_per_second);
+                known.rate = Some(rate);
+                known.history.push_back(rate.pushed_per_second);
                 if known.history.len() > HISTORY {
                     known.history.pop_front();
                 }
@@ -138,8 +138,8 @@ impl Rates {
             Some(serde_json::json!({
                 "name": object.name,
                 "kind": object.kind,
-                "pushed_per_second": known.rate.pushed_per_second,
-                "popped_per_second": known.rate.popped_per_second,
+                "pushed_per_second": known.rate.map(|rate| rate.pushed_per_second),
+                "popped_per_second": known.rate.map(|rate| rate.popped_per_second),
                 "used": ring.map(|ring| show::share(ring.used, ring.capacity)),
                 "producers_sleep": ring.map(|ring| ring.producers_sleep),
                 "consumers_sleep": ring.map(|ring| ring.consumers_sleep),

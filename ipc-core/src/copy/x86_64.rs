@@ -330,6 +330,7 @@ macro_rules! vector_loop {
                     "inc rdi",
                     "cmp rdi, rcx",
                     "jae 3f",
+                    $fence,
                     ".p2align 5",
                     "2:",
                     concat!($unaligned, " ", $v, "0, [rsi + rdi]"),
@@ -372,7 +373,8 @@ vector_loop!(
     "",
     "vzeroupper"
 );
-// These store past the caches; the fence orders what they stored before every later store.
+// These store past the caches, which no ordinary store is ordered with: the first fence keeps what they store behind every
+// earlier store, as a word that announces it; the second one before every later store, as a word that publishes it.
 vector_loop!(
     stream_512,
     "zmm2",

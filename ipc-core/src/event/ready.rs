@@ -32,13 +32,16 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::{Event, Prepared, SLICE};
+use super::{Event, LONGEST_SLICE, Prepared};
 use crate::Mapped;
 use crate::fork::Process;
 use crate::sys;
 
-/// After so long an armed descriptor becomes readable even if nothing was published.
-pub const PATIENCE: Duration = Duration::from_millis(60);
+/// After so long an armed descriptor becomes readable even if nothing was published; after half of it, if another one does.
+pub const PATIENCE: Duration = LONGEST_SLICE;
+
+/// How long the thread sleeps while nothing is armed. Whoever arms something wakes it.
+const UNARMED: Duration = Duration::from_secs(4);
 
 /// A descriptor to poll.
 pub struct Readiness {
@@ -254,7 +257,10 @@ impl Helper {
     fn fire_due(&self) -> (Vec<(Event<Mapped>, Prepared)>, Duration) {
         let mut armed = self.armed();
         let now = Instant::now();
-        let is_due = |armed: &Armed| armed.event.has_changed(armed.prepared) || armed.until <= now;
+        // With the first whose time is over go all whose time is nearly over: a loop over several wakes once for all.
+        let is_over = armed.values().any(|armed| armed.until <= now);
+        let over = if is_over { now + PATIENCE / 2 } else { now };
+        let is_due = |armed: &Armed| armed.event.has_changed(armed.prepared) || armed.until <= over;
         let due: Vec<u64> = armed
             .iter()
             .filter(|(_, armed)| is_due(armed))
@@ -271,7 +277,7 @@ impl Helper {
         for armed in fired {
             let _ = catch_unwind(AssertUnwindSafe(|| armed.target.fire()));
         }
-        let left = until.map_or(SLICE * 100, |until| until.saturating_duration_since(now));
+        let left = until.map_or(UNARMED, |until| until.saturating_duration_since(now));
         (waiting, left)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Event, Prepared, SLICE, budget};
+use super::{Event, Prepared, Slices, budget};
 use crate::memory::Memory;
 
 /// How to wait.
@@ -44,9 +44,9 @@ pub struct Waited<T> {
 
 /// Repeats `attempt` until it gives something, waiting on `event` in between as `wait` says.
 ///
-/// Gives nothing when `deadline`, in the time of [`Memory::now`], has come; `attempt` is made at least once. About every
-/// [`SLICE`] of waiting, and before it gives up, `look_around` is called, to find out whether whoever is waited for still
-/// lives; an error from either ends the wait.
+/// Gives nothing when `deadline`, in the time of [`Memory::now`], has come; `attempt` is made at least once. As often as
+/// [`Slices`] says, and before it gives up, `look_around` is called, to find out whether whoever is waited for still lives; an
+/// error from either ends the wait.
 ///
 /// # Errors
 ///
@@ -85,7 +85,7 @@ pub fn wait_any<M: Memory, T, E>(
     let memory = events[0].memory();
     let start = memory.now();
     let budget = wait.budget();
-    let mut looked = start;
+    let mut slices = Slices::new(start);
     let mut slept = false;
     let done = |got, slept| Waited { got, slept };
     loop {
@@ -102,8 +102,8 @@ pub fn wait_any<M: Memory, T, E>(
             if let Some(got) = attempt()? {
                 return Ok(done(Some(got), slept));
             }
-            let left = deadline.map_or(SLICE, |deadline| deadline.saturating_sub(now));
-            prepared.sleep(left);
+            let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_sub(now));
+            prepared.sleep(left.min(slices.left(now)));
             slept = true;
             if let Some(got) = attempt()? {
                 return Ok(done(Some(got), slept));
@@ -111,9 +111,9 @@ pub fn wait_any<M: Memory, T, E>(
             now = memory.now();
         }
         let over = deadline.is_some_and(|deadline| now >= deadline);
-        if over || now.saturating_sub(looked) >= SLICE {
+        if over || slices.left(now).is_zero() {
             look_around()?;
-            looked = now;
+            slices.looked(now);
         }
         if over {
             return Ok(done(None, slept));

@@ -109,6 +109,7 @@ impl From<Refusal> for IdsError {
             Refusal::Damaged => Self::Damaged,
             Refusal::Exhausted => Self::Exhausted,
             Refusal::TimedOut => Self::TimedOut,
+            Refusal::Forked => Self::Forked,
         }
     }
 }
@@ -168,6 +169,9 @@ impl Ids {
 
     /// Opens a copy or a restored backup as the successor of the original, which must not be used any more. It draws from
     /// a new epoch, so that no id comes twice even though the copy does not know the last ones of the original.
+    ///
+    /// One backup has one successor: it can be noticed that a file is a copy, but not that another copy of the same backup was
+    /// adopted before, and both would draw from the same epoch. Make the next backup from what was adopted.
     ///
     /// # Errors
     ///
@@ -229,7 +233,8 @@ impl Ids {
     ///
     /// # Errors
     ///
-    /// Waits for the disk about once in a million ids; an error of the disk is for good.
+    /// Waits for the disk once in a million ids, and about once in a second where they are drawn faster; an error of the
+    /// disk is for good.
     #[inline]
     pub fn next(&self) -> Result<u64, IdsError> {
         self.here()?;
@@ -259,8 +264,7 @@ impl Ids {
         let lease = self.counter.lease(self.me).ok_or(IdsError::LeaseTaken)?;
         Ok(Lease {
             lease,
-            process: self.process,
-            _attached: self.object.clone(),
+            _attached: Box::new(self.object.clone()),
         })
     }
 
@@ -296,9 +300,9 @@ impl Ids {
 pub struct Lease {
     // Dropped before the attachment is, whose row it has.
     lease: protocol::Lease<Mapped>,
-    process: Process,
-    /// Without it our row would be given back, and our block be taken for one that was left behind.
-    _attached: Object,
+    /// Without it our row would be given back, and our block be taken for one that was left behind. Boxed, so that only
+    /// what an id needs lies here.
+    _attached: Box<Object>,
 }
 
 impl Lease {
@@ -310,9 +314,6 @@ impl Lease {
     #[inline]
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<u64, IdsError> {
-        if !self.process.is_here() {
-            return Err(IdsError::Forked);
-        }
         Ok(self.lease.give()? + 1)
     }
 }

@@ -39,6 +39,10 @@
 //! `limit` is stored Release after the sync and loaded Acquire. `next` is only ever modified by fetch-add, or under the
 //! lock before anybody is present. Lease words have one writer: the live holder of the row, or who holds its life byte.
 
+mod lease;
+
+pub use lease::Lease;
+
 use std::io;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
@@ -51,9 +55,14 @@ use crate::participant::ParticipantId;
 /// Ids of one lease block.
 pub const BLOCK: u64 = 1024;
 
-/// Ids that the mark runs ahead at first; doubled while it is reached within a second.
+/// Ids that the mark runs ahead at first; more while it is reached within a second.
 pub const FIRST_STEP: u64 = 1 << 20;
 const LAST_STEP: u64 = 1 << 32;
+
+/// How many times longer a step is than the one before, at most.
+const MOST_AT_ONCE: u64 = 16;
+
+const SECOND: u64 = 1_000_000_000;
 
 /// Ids of one epoch. An adopted copy draws from the next one.
 pub const EPOCH: u64 = 1 << 48;
@@ -86,9 +95,6 @@ const LEASE: usize = 128;
 const DRAWING: u64 = 1;
 const ONE_LOST: u64 = 2;
 
-/// Every so many refills a lease looks for ranges that others left behind.
-const SEARCH_EVERY: u32 = 16;
-
 /// How long to wait for somebody else to write the mark.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -103,6 +109,8 @@ pub enum Refusal {
     Exhausted,
     /// Not extended by the deadline.
     TimedOut,
+    /// The calling process is a forked child of the one that has the lease.
+    Forked,
 }
 
 /// The counter in its area.
@@ -222,6 +230,9 @@ impl<M: Memory> Counter<M> {
             let epoch = (value / EPOCH).saturating_add(adoptions - adopted);
             let value = epoch.checked_mul(EPOCH).ok_or(Refusal::Exhausted)?;
             record = record.next([value, adoptions]);
+            // The copy brought the original's instance along: were we killed behind the mark, our successor would find an
+            // adopted file of this run, and go on where the original goes on.
+            self.instance.store(0, Relaxed);
             self.mark.write(record).map_err(|error| self.fail(error))?;
             self.restart(value, instance);
         } else if !self.is_of_this_run() && !present() {
@@ -316,28 +327,36 @@ impl<M: Memory> Counter<M> {
         }
         let record = self.checked_mark()?;
         let [mark, adopted] = record.values;
-        let step = self.step.load(Relaxed).clamp(FIRST_STEP, LAST_STEP);
+        let now = self.memory().now().as_nanos() as u64;
+        let step = self.longer_step(now);
         let value = mark
             .max(end)
             .max(self.next.load(Relaxed))
             .saturating_add(step);
-        if value / EPOCH != end.saturating_sub(1) / EPOCH {
+        // The epoch of the mark, below which everything was given: what was drawn may lie in the next one already.
+        if value / EPOCH != mark / EPOCH {
             return Err(Refusal::Exhausted);
         }
         let record = record.next([value, adopted]);
         self.mark.write(record).map_err(|error| self.fail(error))?;
         // ORDERING: Release pairs with the Acquire in `draw`: the mark is on disk before an id below it is given.
         self.limit.store(value, Release);
-        // Twice within a second: a longer step, so that no more than a call a second or so is spent on it.
-        let now = self.memory().now().as_nanos() as u64;
-        let last = self.extended_at.load(Relaxed);
+        self.step.store(step, Relaxed);
         self.extended_at.store(now, Relaxed);
-        if last != 0 && now.wrapping_sub(last) < 1_000_000_000 {
-            self.step.store((step * 2).min(LAST_STEP), Relaxed);
-        }
         self.extensions.add(1, Relaxed);
         self.extended.notify(u32::MAX);
         Ok(())
+    }
+
+    /// About as many ids as are drawn in a second, going by when the mark was written last, so that no more than a call a
+    /// second or so is spent on it.
+    fn longer_step(&self, now: u64) -> u64 {
+        let step = self.step.load(Relaxed).clamp(FIRST_STEP, LAST_STEP);
+        let times = match self.extended_at.load(Relaxed) {
+            0 => 1,
+            last => (SECOND / now.wrapping_sub(last).max(1)).clamp(1, MOST_AT_ONCE),
+        };
+        (step * times).min(LAST_STEP)
     }
 
     fn checked_mark(&self) -> Result<mark::Record, Refusal> {
@@ -388,29 +407,6 @@ impl<M: Memory> Counter<M> {
         memory.unlock(self.lock_byte());
         self.extended.notify(1);
         done
-    }
-
-    fn lease_byte(&self, row: u16) -> LockByte {
-        LockByte::Object(self.lock + self.leases.len() as u64 + u64::from(row))
-    }
-
-    /// The lease of a participant's row, unless it has it already, or there are fewer rows than participants.
-    pub fn lease(&self, me: ParticipantId) -> Option<Lease<M>> {
-        let row = self.leases.get(usize::from(me.get()) - 1)?.clone();
-        if !self.memory().try_lock(self.lease_byte(me.get())) {
-            return None;
-        }
-        let (next, end) = self.leftover(&row);
-        let lost = settle(&row);
-        Some(Lease {
-            counter: self.clone(),
-            row,
-            me,
-            next,
-            end,
-            lost,
-            refills: 0,
-        })
     }
 
     /// What is left in a row. What cannot have been drawn was not left by a lease.
@@ -476,113 +472,4 @@ pub struct Statistics {
     pub changed: u64,
     /// Whether writing the mark has failed, which is for good.
     pub failed: bool,
-}
-
-/// Counts a block whose drawer was killed before it was recorded, for whoever has the row to itself. One store counts it
-/// and ends it.
-fn settle<M: Memory>(row: &Row<M>) -> u64 {
-    let mut lost = row.lost.load(Relaxed);
-    if lost & DRAWING != 0 {
-        lost = (lost & !DRAWING).wrapping_add(ONE_LOST);
-        row.lost.store(lost, Relaxed);
-    }
-    lost
-}
-
-/// A block of ids from which one participant gives them out without asking anybody.
-#[derive(Debug)]
-pub struct Lease<M: Memory> {
-    counter: Counter<M>,
-    row: Row<M>,
-    me: ParticipantId,
-    next: u64,
-    end: u64,
-    lost: u64,
-    refills: u32,
-}
-
-impl<M: Memory> Lease<M> {
-    /// Gives the next id.
-    ///
-    /// # Errors
-    ///
-    /// As [`Counter::draw_many`], when a block has to be drawn; never while there are ids left in the block.
-    #[inline]
-    pub fn give(&mut self) -> Result<u64, Refusal> {
-        if self.next == self.end {
-            self.refill()?;
-        }
-        let id = self.next;
-        self.next += 1;
-        // ORDERING: Release pairs with the Acquire in `leftover`. Before the id is given: whoever has the row after us
-        // does not give it again.
-        self.row.next.store(self.next, Release);
-        Ok(id)
-    }
-
-    #[cold]
-    fn refill(&mut self) -> Result<(), Refusal> {
-        let look_for_parked = self.refills % SEARCH_EVERY == 0;
-        self.refills = self.refills.wrapping_add(1);
-        self.row.lost.store(self.lost | DRAWING, Relaxed);
-        let drawn = if look_for_parked && self.take_parked() {
-            Ok(())
-        } else {
-            self.counter
-                .draw(BLOCK)
-                .map(|first| self.record(first, first + BLOCK))
-        };
-        if drawn.is_err() {
-            self.lost = self.lost.wrapping_add(ONE_LOST);
-        }
-        // ORDERING: Release: the block is recorded before drawing is over.
-        self.row.lost.store(self.lost, Release);
-        drawn
-    }
-
-    /// Takes what the holder of another row left behind. Holding its life byte keeps newcomers from the row.
-    fn take_parked(&mut self) -> bool {
-        let counter = self.counter.clone();
-        for (row, number) in counter.leases.iter().zip(1_u16..) {
-            let life = LockByte::Life(number);
-            let left = |row| {
-                let (next, end) = counter.leftover(row);
-                (next < end).then_some((next, end))
-            };
-            let worth_it = left(row).is_some() || row.lost.load(Relaxed) & DRAWING != 0;
-            if !worth_it || number == self.me.get() || !counter.memory().try_lock(life) {
-                continue;
-            }
-            settle(row);
-            // Again, now that nobody else changes it.
-            let left = left(row);
-            // Cleared there before it is recorded here: a kill in between loses the range and does not double it.
-            // ORDERING: Release pairs with the Acquire in `leftover`.
-            row.end.store(0, Release);
-            left.into_iter()
-                .for_each(|(next, end)| self.record(next, end));
-            counter.memory().unlock(life);
-            if left.is_some() {
-                return true;
-            }
-        }
-        false
-    }
-
-    fn record(&mut self, next: u64, end: u64) {
-        (self.next, self.end) = (next, end);
-        // The old range is used up, and below the new one or not: with the end at zero there is none in between.
-        self.row.end.store(0, Relaxed);
-        // ORDERING: Release pairs with the Acquire in `leftover`: the range is whole once its end is there.
-        self.row.next.store(next, Release);
-        self.row.end.store(end, Release);
-    }
-}
-
-impl<M: Memory> Drop for Lease<M> {
-    fn drop(&mut self) {
-        self.counter
-            .memory()
-            .unlock(self.counter.lease_byte(self.me.get()));
-    }
 }

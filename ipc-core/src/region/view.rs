@@ -12,7 +12,6 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
 use std::sync::atomic::{
     AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering,
 };
@@ -129,7 +128,10 @@ impl<T: Shared> RegionView<T> {
 
 /// A `T` of zeros, in private memory.
 fn zeroed<T: Shared>() -> Box<T> {
-    let zeros = Box::new(MaybeUninit::<T>::zeroed());
+    // Never on the stack, where a large region has no room.
+    let mut zeros = Box::<T>::new_uninit();
+    // SAFETY: the box is valid for writes of one `T`, and aligned for it.
+    unsafe { zeros.as_mut_ptr().write_bytes(0, 1) };
     // SAFETY: every bit pattern is a `T` (`Shared`), all zeros among them.
     unsafe { zeros.assume_init() }
 }

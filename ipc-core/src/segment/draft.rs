@@ -19,8 +19,8 @@ use crate::segment::SegmentError;
 use crate::segment::place::Spot;
 use crate::sys::lock;
 
-/// The byte that the builder of a file with a temporary name holds.
-const BUILDER: u64 = 1 << 40;
+/// The byte that the builder of a file with a temporary name holds, and whoever adopts a copy, of the copy.
+pub(super) const BUILDER: u64 = 1 << 40;
 
 /// A file on its way to a name.
 #[derive(Debug)]

@@ -248,8 +248,7 @@ impl Segment {
     }
 
     fn kinds(&self) -> MutexGuard<'_, Vec<Kind>> {
-        let kinds = self.inner.kinds.lock();
-        kinds.unwrap_or_else(PoisonError::into_inner)
+        self.inner.kinds()
     }
 
     /// Our participant number. Joins on the first call; the row is held until the last clone is dropped.
@@ -274,7 +273,7 @@ impl Segment {
             .inner
             .whole
             .participants
-            .join(|dead| self.resolve(dead))?;
+            .join(|dead| self.inner.resolve(dead))?;
         *joined = Some(id);
         Ok(id)
     }
@@ -297,22 +296,7 @@ impl Segment {
                 .inner
                 .whole
                 .participants
-                .recover(id, |dead| self.resolve(dead))
-    }
-
-    /// Resolves the claims of a dead participant in all objects. False if there are kinds that nobody here knows: then
-    /// its row stays taken until somebody comes who does.
-    fn resolve(&self, dead: ParticipantId) -> bool {
-        let kinds = self.kinds().clone();
-        let mut complete = true;
-        for entry in &self.inner.whole.parts.entries {
-            let area = self.inner.whole.area(entry);
-            complete &= match (Kind::find(&kinds, entry.kind), area) {
-                (Some(kind), Ok(area)) => (kind.recover)(&area, entry, dead).is_ok(),
-                _ => false,
-            };
-        }
-        complete
+                .recover(id, |dead| self.inner.resolve(dead))
     }
 }
 
@@ -323,6 +307,27 @@ impl AsFd for Segment {
     }
 }
 
+impl Inner {
+    fn kinds(&self) -> MutexGuard<'_, Vec<Kind>> {
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Resolves the claims of one who has died, or leaves, in all objects. False if there are kinds that nobody here knows:
+    /// then the row of a dead one stays taken until somebody comes who does.
+    fn resolve(&self, gone: ParticipantId) -> bool {
+        let kinds = self.kinds().clone();
+        let mut complete = true;
+        for entry in &self.whole.parts.entries {
+            let area = self.whole.area(entry);
+            complete &= match (Kind::find(&kinds, entry.kind), area) {
+                (Some(kind), Ok(area)) => (kind.recover)(&area, entry, gone).is_ok(),
+                _ => false,
+            };
+        }
+        complete
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         let joined = self
@@ -330,10 +335,11 @@ impl Drop for Inner {
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if self.whole.memory.is_here() {
-            joined
-                .into_iter()
-                .for_each(|id| self.whole.participants.leave(id));
+        if let Some(id) = joined.filter(|_| self.whole.memory.is_here()) {
+            // Guards that were forgotten still name us, and the next one in our row must not be taken for us. What we claim
+            // in objects of kinds that we do not know is nothing.
+            self.resolve(id);
+            self.whole.participants.leave(id);
         }
     }
 }

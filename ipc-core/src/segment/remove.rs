@@ -2,17 +2,21 @@
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 
 use crate::segment::create::{own, random, set_aside};
-use crate::segment::draft::Draft;
+use crate::segment::draft::{BUILDER, Draft};
 use crate::segment::header::{Access, HEADER_LEN, HEADER_PAGE, MAGIC, field, state};
 use crate::segment::place::{Place, Spot, reopen};
 use crate::segment::trust::{self, Trust};
 use crate::segment::{Segment, SegmentError, open};
-use crate::sys;
+use crate::sys::{self, lock};
+
+/// How long to wait for somebody else who adopts the same file.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Removes the name at `place`.
 pub(crate) fn unlink(place: Place, trust: Trust) -> Result<(), SegmentError> {
@@ -88,7 +92,7 @@ pub(crate) fn adopt(place: Place, trust: Trust) -> Result<Segment, SegmentError>
             });
         }
     };
-    let old = spot.open(Access::ReadWrite)?;
+    let old = open_alone(&spot)?;
     let (mut header, _) = open::read_file(&old, &spot.path, Access::ReadWrite)?;
     if trust::copied(&header.origin, &trust::origin(&old)).is_none() {
         return open::open_spot(&spot);
@@ -117,6 +121,34 @@ pub(crate) fn adopt(place: Place, trust: Trust) -> Result<Segment, SegmentError>
         .map_err(failed)?;
     draft.replace()?;
     open::open_spot(&spot)
+}
+
+/// What has the name now, with its builder byte: of two that adopt the same copy, the second one then finds what the
+/// first one made of it, and not the copy, of which it would make another successor that counts as the first one does.
+fn open_alone(spot: &Spot) -> Result<File, SegmentError> {
+    let begun = Instant::now();
+    loop {
+        let file = spot.open(Access::ReadWrite)?;
+        let failed = |error| SegmentError::io("lock", &spot.path, error);
+        if lock::try_lock(&file, BUILDER).map_err(failed)? {
+            let identity = |file: &File| file.metadata().map(|file| (file.dev(), file.ino()));
+            let failed = |error| SegmentError::io("examine", &spot.path, error);
+            let ours = identity(&file).map_err(failed)?;
+            if identity(&spot.open(Access::ReadWrite)?).map_err(failed)? == ours {
+                return Ok(file);
+            }
+        } else if begun.elapsed() > PATIENCE {
+            return Err(SegmentError::Io {
+                what: format!(
+                    "adopt {}, which another process has been adopting for a minute",
+                    spot.path.display()
+                ),
+                error: std::io::ErrorKind::TimedOut.into(),
+            });
+        } else {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
 
 /// Copies the bytes between two offsets.

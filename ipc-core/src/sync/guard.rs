@@ -19,6 +19,8 @@ use crate::memory::{Area, OutOfArea};
 use crate::segment::OBJECT_ALIGN;
 use crate::{Mapped, Message, bytemuck};
 
+pub(super) const FORKED: &str = "a guard taken before fork belongs to the parent process";
+
 /// A `T` in shared memory, and the lock of whoever may change it.
 pub(super) struct Protected<T> {
     pub(super) base: Base,
@@ -56,15 +58,18 @@ impl<T> Protected<T> {
     /// What the caller is told of how the lock was taken.
     #[inline]
     pub(super) fn guard(&self, taken: Result<Taken, Refused>) -> Locked<'_, T> {
-        let guard = |broken| Guard {
-            value: self,
-            broken,
-        };
+        let guard = || Guard { value: self };
         match taken {
-            Ok(Taken::Clean) => Ok(guard(false)),
-            Ok(Taken::OwnerDied) => Err(LockError::OwnerDied(guard(true))),
+            Ok(Taken::Clean) => Ok(guard()),
+            Ok(Taken::OwnerDied) => Err(LockError::OwnerDied(guard())),
             Err(refused) => Err(LockError::of(refused)),
         }
+    }
+
+    /// A guard that a forked child inherits is its parent's, who may have let go of the lock long ago.
+    #[inline]
+    fn assert_here(&self) {
+        assert!(self.base.is_here(), "{FORKED}");
     }
 
     #[inline]
@@ -72,6 +77,7 @@ impl<T> Protected<T> {
     where
         T: Message,
     {
+        self.assert_here();
         let mut value = T::zeroed();
         let read = self.data.read(0, bytemuck::bytes_of_mut(&mut value));
         debug_assert!(read.is_ok(), "the area has the size of the value");
@@ -83,6 +89,7 @@ impl<T> Protected<T> {
     where
         T: Message,
     {
+        self.assert_here();
         let written = self.data.write(0, bytemuck::bytes_of(value));
         debug_assert!(written.is_ok(), "the area has the size of the value");
     }
@@ -91,6 +98,7 @@ impl<T> Protected<T> {
     where
         T: Shared,
     {
+        self.assert_here();
         // SAFETY: (1) aligned and mapped, as the file's head says; (2) `Shared`: every bit pattern is a value, and others
         // may change it at any time.
         unsafe { self.pointer().as_ref() }
@@ -107,42 +115,61 @@ pub(super) type Locked<'l, T> = Result<Guard<'l, T>, LockError<Guard<'l, T>>>;
 /// The value of a [`Mutex`](super::Mutex), or of an [`RwLock`](super::RwLock) taken for writing; let go on drop.
 #[must_use = "the lock is let go at once if the guard is not kept"]
 pub struct Guard<'l, T> {
+    /// And nothing besides, so that a guard and why there is none come in two registers: whether the last holder died, the
+    /// lock tells.
     value: &'l Protected<T>,
-    broken: bool,
 }
 
 impl<T> Guard<'_, T> {
     /// Says that the value has been repaired after its last holder died. Without it the lock is poisoned on drop.
+    ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that has the lock.
     pub fn mark_consistent(&mut self) {
-        if self.broken {
-            self.broken = false;
-            self.value.lock.mark_consistent();
-        }
+        self.value.assert_here();
+        self.value.lock.mark_consistent();
     }
 
     /// Lets go of the lock and leaves the value as it is found: whoever takes it next is told, as we were.
     fn leave_broken(self) {
-        self.let_go(Leave::Broken);
+        let Protected { base, lock, .. } = self.value;
+        if base.is_here() {
+            lock.unlock(base.me, Leave::Broken);
+        }
         std::mem::forget(self);
     }
 
-    #[inline]
-    fn let_go(&self, how: Leave) {
+    /// Lets go of the lock where it takes more than a word: others wait for it, or the value may be half changed.
+    #[cold]
+    fn let_go_slow(&self) {
         let Protected { base, lock, .. } = self.value;
-        if base.is_here() {
-            lock.unlock(base.me, how);
-        }
+        let how = match lock.is_broken() {
+            // Its last holder died, and we have not repaired it.
+            true => Leave::Ended,
+            false if std::thread::panicking() => Leave::Broken,
+            false => Leave::Free,
+        };
+        lock.unlock_slow(base.me, how);
     }
 }
 
 impl<T: Message> Guard<'_, T> {
     /// A copy of the value.
+    ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that has the lock.
     #[inline]
     pub fn get(&self) -> T {
         self.value.get()
     }
 
     /// Sets the value.
+    ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that has the lock.
     #[inline]
     pub fn set(&mut self, value: &T) {
         self.value.set(value);
@@ -150,11 +177,16 @@ impl<T: Message> Guard<'_, T> {
 
     /// The value itself.
     ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that has the lock.
+    ///
     /// # Safety
     ///
     /// No process changes the value but while it has the lock; so all of them are trusted, and none of them keeps a
     /// mapping of it that does otherwise.
     pub unsafe fn as_mut(&mut self) -> &mut T {
+        self.value.assert_here();
         // SAFETY: (1) aligned and mapped, as the file's head says; (2) any bit pattern is a `Message`; (3) nobody else
         // touches it while we have the lock: the caller's contract.
         unsafe { self.value.pointer().as_mut() }
@@ -164,6 +196,9 @@ impl<T: Message> Guard<'_, T> {
 impl<T: Shared> Deref for Guard<'_, T> {
     type Target = T;
 
+    /// # Panics
+    ///
+    /// In a forked child of the process that has the lock.
     fn deref(&self) -> &T {
         self.value.shared()
     }
@@ -172,18 +207,17 @@ impl<T: Shared> Deref for Guard<'_, T> {
 impl<T> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.let_go(match self.broken {
-            true => Leave::Ended,
-            false if std::thread::panicking() => Leave::Broken,
-            false => Leave::Free,
-        });
+        let Protected { base, lock, .. } = self.value;
+        if base.is_here() && (std::thread::panicking() || !lock.try_unlock(base.me)) {
+            self.let_go_slow();
+        }
     }
 }
 
 impl<T> fmt::Debug for Guard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard")
-            .field("broken", &self.broken)
+            .field("broken", &self.value.lock.is_broken())
             .finish_non_exhaustive()
     }
 }

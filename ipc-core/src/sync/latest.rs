@@ -38,9 +38,10 @@ use std::marker::PhantomData;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
+use super::guard::FORKED;
 use super::lock::{Entry as Begin, Leave, Lock, Refused, Taken};
 use super::{Attach, Base, LockError, ONLY, VERSION, misfit, spec_of};
-use crate::event::{Event, SLICE, Wait, Waiters, wait_until};
+use crate::event::{Event, LONGEST_SLICE, Wait, Waiters, wait_until};
 use crate::memory::{Area, Memory, OutOfArea, Slots, Word64, Words};
 use crate::participant::ParticipantId;
 use crate::segment::{Entry, Kind, Object, ObjectSpec, Place, Segment, SegmentError, SegmentView};
@@ -403,7 +404,12 @@ pub struct LatestWriter<'l, T> {
 
 impl<T: Message> LatestWriter<'_, T> {
     /// Sets the value. Tells the version.
+    ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that has the lease.
     pub fn set(&mut self, value: &T) -> u64 {
+        assert!(self.latest.base.is_here(), "{FORKED}");
         self.latest.register.set(bytemuck::bytes_of(value))
     }
 }
@@ -476,7 +482,7 @@ impl<T: Message> LatestView<T> {
 
     /// Waits for a version beyond `version`, and tells the newest. Who cannot write cannot say that he sleeps, so nobody
     /// wakes him: he polls as [`set_wait`](Self::set_wait) says, then looks again after an eighth of the time that he has
-    /// waited, every 40 ms at last. Who must know sooner opens the register for writing as well.
+    /// waited, every 75 ms at last. Who must know sooner opens the register for writing as well.
     #[expect(
         clippy::missing_panics_doc,
         reason = "without a deadline it does not time out"
@@ -505,13 +511,15 @@ impl<T: Message> LatestView<T> {
                 return Some(newest);
             }
             let now = Instant::now();
-            let left = deadline.map_or(SLICE, |deadline| deadline - now);
+            let left = deadline.map_or(LONGEST_SLICE, |deadline| deadline - now);
             if left.is_zero() {
                 return None;
             }
             match now - start {
                 waited if waited < budget => std::hint::spin_loop(),
-                waited => std::thread::sleep((waited / 8).clamp(FIRST_NAP, SLICE).min(left)),
+                waited => {
+                    std::thread::sleep((waited / 8).clamp(FIRST_NAP, LONGEST_SLICE).min(left));
+                }
             }
         }
     }

@@ -30,6 +30,9 @@
 //! `next` names a process. Only the thread that wrote it takes what is handed over; another thread of the process may not
 //! write itself there while the process has the lock handed over and not yet taken, so the two are never confused.
 //!
+//! What is handed over is held: a process that is stopped at that moment holds the lock until it goes on, as one does that is
+//! stopped with the lock in its hands. Others wait until their deadlines.
+//!
 //! # Orderings
 //!
 //! Taking is Acquire and pairs with the Release of letting go, handing over and recovery: the new holder sees what the old
@@ -39,12 +42,12 @@
 //!
 //! A holder: whoever waits finds its name in the word, and recovery frees the lock. DIED tells the next holder that what the
 //! lock protects may be half changed. A waiter killed asleep costs one wake-up call. One killed after it was woken, before
-//! it took the lock, leaves others asleep for at most a [`SLICE`].
+//! it took the lock, leaves others asleep for at most a [`LONGEST_SLICE`](crate::event::LONGEST_SLICE).
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
 
-use crate::event::{SLICE, Wait};
+use crate::event::{Slices, Wait};
 use crate::memory::{Area, Memory, OutOfArea, Word32};
 use crate::participant::ParticipantId;
 
@@ -154,7 +157,7 @@ impl<M: Memory> Lock<M> {
     /// [`Refused::Held`] by whom, and [`Refused::Ended`].
     #[inline]
     pub fn try_lock(&self, me: ParticipantId, entry: Entry) -> Result<Taken, Refused> {
-        // ORDERING: Acquire pairs with the Release in `unlock`, in `unlock_slow` and in `recover`.
+        // ORDERING: Acquire pairs with the Release in `try_unlock`, in `unlock_slow` and in `recover`.
         match self
             .word
             .exchange(0, u32::from(me.get()) | entry.bit(), Acquire)
@@ -216,7 +219,7 @@ impl<M: Memory> Lock<M> {
     ) -> Result<Taken, Refused> {
         let memory = self.word.memory().clone();
         let start = memory.now();
-        let (budget, mut looked) = (wait.budget(), start);
+        let (budget, mut slices) = (wait.budget(), Slices::new(start));
         // Whether this thread has written us into `next`; and WAITERS once it has slept, since others may sleep as well
         // and whoever woke it has cleared the bit.
         let (mut claimed, mut slept) = (false, 0);
@@ -240,8 +243,8 @@ impl<M: Memory> Lock<M> {
                 }
             }
             let now = memory.now();
-            if now.saturating_sub(looked) >= SLICE {
-                looked = now;
+            if slices.left(now).is_zero() {
+                slices.looked(now);
                 holder(word).into_iter().for_each(&mut recover);
                 next(word).into_iter().for_each(&mut recover);
                 continue;
@@ -266,7 +269,8 @@ impl<M: Memory> Lock<M> {
                 continue;
             }
             let handed_to_us = word & GRANTED != 0 && holder(word) == Some(me);
-            let impatient = now.saturating_sub(start) >= PATIENCE;
+            let waited = now.saturating_sub(start);
+            let impatient = waited >= PATIENCE;
             let claims = impatient && !claimed && next(word).is_none() && !handed_to_us;
             let mut announced = word | WAITERS;
             if claims {
@@ -274,10 +278,15 @@ impl<M: Memory> Lock<M> {
             }
             if announced == word || self.word.exchange(word, announced, Relaxed).is_ok() {
                 claimed |= claims;
-                let left = deadline.map_or(SLICE, |deadline| deadline.saturating_sub(now));
-                // Not longer than it takes to become impatient.
-                let nap = if claimed { SLICE } else { 4 * PATIENCE };
-                self.word.sleep(announced, left.min(nap));
+                let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_sub(now));
+                // Whoever is not in `next` may have to come there by itself: soon if it has not waited for long.
+                let nap = if claimed {
+                    Duration::MAX
+                } else {
+                    waited.max(4 * PATIENCE)
+                };
+                self.word
+                    .sleep(announced, left.min(nap).min(slices.left(now)));
                 slept = WAITERS;
             }
         }
@@ -341,14 +350,20 @@ impl<M: Memory> Lock<M> {
     /// Lets go of the lock.
     #[inline]
     pub fn unlock(&self, me: ParticipantId, how: Leave) {
-        // ORDERING: Release pairs with the Acquire in `try_lock` and in `try_lock_slow`.
-        if how != Leave::Free || self.word.exchange(me.get().into(), 0, Release).is_err() {
+        if how != Leave::Free || !self.try_unlock(me) {
             self.unlock_slow(me, how);
         }
     }
 
+    /// Lets go of the lock if all is well with what it protects, and nobody waits for it.
+    #[inline]
+    pub(super) fn try_unlock(&self, me: ParticipantId) -> bool {
+        // ORDERING: Release pairs with the Acquire in `try_lock` and in `try_lock_slow`.
+        self.word.exchange(me.get().into(), 0, Release).is_ok()
+    }
+
     #[cold]
-    fn unlock_slow(&self, me: ParticipantId, how: Leave) {
+    pub(super) fn unlock_slow(&self, me: ParticipantId, how: Leave) {
         let mut word = self.word.load(Relaxed);
         // Else somebody wrote rubbish: it is not ours to let go.
         while holder(word) == Some(me) {
@@ -424,7 +439,7 @@ impl<M: Memory> Lock<M> {
     /// Whether nobody has the lock and all is well with what it protects; then all that was done under it is visible.
     #[inline]
     pub fn is_free(&self) -> bool {
-        // ORDERING: Acquire pairs with the Release in `unlock`, in `unlock_slow` and in `recover`.
+        // ORDERING: Acquire pairs with the Release in `try_unlock`, in `unlock_slow` and in `recover`.
         self.word.load(Acquire) & (ID | DIED | ENDED) == 0
     }
 

@@ -359,6 +359,10 @@ pub struct ReadGuard<'l, T> {
 
 impl<T: Message> ReadGuard<'_, T> {
     /// A copy of the value.
+    ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that has the lock.
     pub fn get(&self) -> T {
         self.lock.inner.get()
     }
@@ -367,6 +371,9 @@ impl<T: Message> ReadGuard<'_, T> {
 impl<T: Shared> Deref for ReadGuard<'_, T> {
     type Target = T;
 
+    /// # Panics
+    ///
+    /// In a forked child of the process that has the lock.
     fn deref(&self) -> &T {
         self.lock.inner.shared()
     }

@@ -18,6 +18,7 @@ use super::sender::Sender;
 use crate::claim::Claim;
 use crate::error::PushError;
 use crate::handle::Handle;
+use crate::loan::FORKED;
 use crate::side::{Refusal, Whole as _};
 
 /// The end that records go in at. One at a time has the role; dropping it gives the role back without closing the ring.
@@ -313,21 +314,28 @@ impl<S: SendRecords<Memory = Mapped>> Reservation<'_, S> {
     ///
     /// # Panics
     ///
-    /// If they do not lie within it.
+    /// If they do not lie within it; in a forked child of the process that has the handle.
     #[inline]
     pub fn write_at(&mut self, at: usize, bytes: &[u8]) {
+        assert!(self.producer.handle.claim.is_here(), "{FORKED}");
         self.producer.handle.side.write(&self.place, at, bytes);
     }
 
     /// The bytes of the record, in place.
     ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that has the handle.
+    ///
     /// # Safety
     ///
-    /// While the slice is in use, no other process reads or writes these bytes. Processes that use this crate keep to it,
-    /// as nobody but the holder of the producer's role touches what is not published; any other process that can write to
-    /// the memory, or cut its file short, has to be trusted not to.
+    /// While the slice is in use, no other process writes these bytes, or goes by what it reads there. Processes that use this
+    /// crate keep to it: nobody but the holder of the producer's role writes what is not published, and a follower or a lossy
+    /// reader that copies it meanwhile throws the copy away. Any other process that can write to the memory, or cut its file
+    /// short, has to be trusted not to.
     #[inline]
     pub unsafe fn as_mut_slice(&mut self) -> &mut [u8] {
+        assert!(self.producer.handle.claim.is_here(), "{FORKED}");
         let arena = self.producer.handle.side.arena();
         let mut bytes = arena.pointer(self.place.payload, self.place.len);
         // SAFETY: (1) the arena has checked that the bytes lie within the mapping, which lives at least as long as the

@@ -58,7 +58,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ipc_core::Mapped;
-use ipc_core::event::{Event, SLICE, Wait, Waiters, wait_any};
+use ipc_core::event::{Event, Wait, Waiters, wait_any};
 use ipc_core::memory::{Area, LockByte, Memory, OutOfArea};
 use ipc_core::participant::ParticipantId;
 use ipc_core::segment::{Entry, Kind, ObjectSpec, Segment, SegmentError, SegmentOptions};
@@ -390,30 +390,35 @@ impl RotatingReader {
         }
         let chain = self.journal.chain.clone();
         loop {
-            // The events of the file that the reader is in now. A slice later it may be in another one.
+            // The events of the file that the reader is in now: the wait is over when it comes to another one.
             let here = self.cursor.clone();
             let durable_only = self.durable_only;
             let holder = Cell::new(None);
             let attempt = || {
                 holder.set(None);
-                match self.try_read(into) {
+                let read = match self.try_read(into) {
                     Err(JournalError::Pending(owner)) => {
                         holder.set(Some(owner));
-                        Ok(None)
+                        None
                     }
-                    other => other,
-                }
+                    other => other?,
+                };
+                let over = read.is_some() || !self.cursor.is_in_the_file_of(&here);
+                Ok(over.then_some(read))
+            };
+            let ask = || {
+                let holder = holder.get().into_iter();
+                holder.for_each(|dead| chain.recover(&here, dead));
+                Ok::<_, JournalError>(())
             };
             let left = deadline.saturating_duration_since(Instant::now());
             let waited = chain.with_events(&here, durable_only, |events| {
-                let slice = events[0].memory().now().saturating_add(left.min(SLICE));
-                wait_any(events, Wait::default(), Some(slice), attempt, || Ok(()))
+                let deadline = events[0].memory().now().saturating_add(left);
+                wait_any(events, Wait::default(), Some(deadline), attempt, ask)
             })?;
-            if waited.got.is_some() || left.is_zero() {
-                return Ok(waited.got);
-            }
-            if let Some(dead) = holder.take() {
-                chain.recover(&self.cursor, dead);
+            match waited.got {
+                Some(None) => {}
+                read => return Ok(read.flatten()),
             }
         }
     }

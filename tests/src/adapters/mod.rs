@@ -199,6 +199,9 @@ pub trait Consumer {
     fn pop_until(&mut self, deadline: Instant) -> Result<u64, PopError>;
     /// Messages for it.
     fn len(&self) -> usize;
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
     /// Takes up to `most`.
     fn try_pop_into(&mut self, most: usize) -> Result<Vec<u64>, PopError> {
         let first = self.try_pop()?;

@@ -17,6 +17,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ipc_core::event::LONGEST_SLICE;
 use ipc_core::memory::{Identity, LockByte, Memory};
 
 /// One access to what actors share: the unit of scheduling.
@@ -189,7 +190,8 @@ struct Script {
 struct Unwound;
 
 /// How far the clock goes on at each sleep that ends by its timeout: more than any slice.
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(80);
+const _: () = assert!(TICK.as_millis() > LONGEST_SLICE.as_millis());
 
 impl Explored {
     /// A memory of `len` bytes for so many processes.

@@ -57,7 +57,7 @@ const EXCLUSIVE: Claim = Claim {
     needs: &[
         "lock::try_lock: Acquire",
         "lock::try_lock_slow 2: Acquire",
-        "lock::unlock: Release",
+        "lock::try_unlock: Release",
         "lock::unlock_slow: Release",
     ],
 };

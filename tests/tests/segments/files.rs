@@ -124,6 +124,30 @@ fn f24_a_copy_is_noticed_and_can_be_adopted() {
 }
 
 #[test]
+fn f24_two_that_adopt_the_same_copy_adopt_it_once() {
+    // Catches two successors of one copy, of which each counts as the first: ids from both would be the same.
+    let place = scratch();
+    let original = place.path().join("original");
+    small().create(original.as_path()).unwrap();
+    for round in 0..100 {
+        let copy = place.path().join(format!("copy{round}"));
+        std::fs::copy(&original, &copy).unwrap();
+        let start = std::sync::Barrier::new(2);
+        let adopt = || {
+            start.wait();
+            let segment = Segment::adopt(copy.as_path()).unwrap();
+            (segment.header().uuid, segment.header().adoptions)
+        };
+        let (one, other) = std::thread::scope(|scope| {
+            let other = scope.spawn(adopt);
+            (adopt(), other.join().unwrap())
+        });
+        assert_eq!(one, other, "round {round}");
+        assert_eq!(one.1, 1, "round {round}");
+    }
+}
+
+#[test]
 fn f24_a_segment_that_is_moved_stays_itself() {
     // Catches an identity made of what a rename or another mount point changes.
     let place = scratch_on_disk();

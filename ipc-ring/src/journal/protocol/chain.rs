@@ -101,6 +101,12 @@ impl<F: Files> Cursor<F> {
             file: None,
         }
     }
+
+    /// Whether both are in the same file, or in none yet.
+    pub(crate) fn is_in_the_file_of(&self, other: &Self) -> bool {
+        let number = |cursor: &Self| cursor.file.as_ref().map(|file| file.number);
+        number(self) == number(other)
+    }
 }
 
 impl<F: Files> Clone for Cursor<F> {
