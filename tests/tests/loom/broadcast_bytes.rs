@@ -15,27 +15,20 @@ const ROWS: usize = 512;
 const ARENA: usize = ROWS + 32 * 128;
 const CAPACITY: usize = 16;
 
-/// Whether the producer waits for the reader of a ring.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sort {
-    Lossless,
-    Lossy,
-    /// First it does not, and then it does.
-    Both,
-}
-
-fn memory(weakening: Option<Weakening>, sort: Sort) -> LoomMemory {
+/// A ring read by one whom the producer waits for, or only by others.
+fn memory(weakening: Option<Weakening>, lossless: bool) -> LoomMemory {
     let mark = |at: usize| (0..7).map(move |word| at + 8 * word);
-    let (racing, cells) = match sort {
-        Sort::Lossless => (vec![], vec![ARENA + 8]),
-        Sort::Lossy | Sort::Both => (vec![ARENA + 8], vec![]),
-    };
-    let (row, still) = match sort {
-        Sort::Lossless | Sort::Both => (ROWS + 8, vec![ROWS..ROWS + 8, ROWS + 128..ARENA]),
-        Sort::Lossy => (0, vec![ROWS..ARENA]),
+    let (row, still, racing, cells) = match lossless {
+        true => (
+            ROWS + 8,
+            vec![ROWS..ROWS + 8, ROWS + 128..ARENA],
+            vec![],
+            vec![ARENA + 8],
+        ),
+        false => (0, vec![ROWS..ARENA], vec![ARENA + 8], vec![]),
     };
     let mut words64: Vec<_> = mark(0).chain(mark(64)).chain([136, 144, ARENA]).collect();
-    if sort != Sort::Lossy {
+    if lossless {
         words64.push(row);
         words64.extend(mark(row + 8));
     }
@@ -103,7 +96,7 @@ fn read(reader: &mut impl ReceiveRecords, count: u64) {
 
 /// A producer of two laps, and a reader that it does not wait for.
 fn torn(weakening: Option<Weakening>) {
-    let memory = memory(weakening, Sort::Lossy);
+    let memory = memory(weakening, false);
     let mut watcher = ring(&memory).watcher(Start::Oldest, false).unwrap();
     let other = memory.of(2);
     let producer = thread::spawn(move || push(&mut ring(&other).sender().unwrap(), 2));
@@ -128,7 +121,7 @@ fn a_record_is_whole_or_missed() {
 
 /// A producer of two laps, and a reader that it waits for.
 fn waited_for(weakening: Option<Weakening>) {
-    let memory = memory(weakening, Sort::Lossless);
+    let memory = memory(weakening, true);
     let mut receiver = ring(&memory).receiver(0, Start::Oldest).unwrap();
     let other = memory.of(2);
     let producer = thread::spawn(move || push(&mut ring(&other).sender().unwrap(), 2));
@@ -160,7 +153,7 @@ fn a_reader_that_is_waited_for_gets_all() {
 
 /// A producer that closes behind its record.
 fn closed(weakening: Option<Weakening>) {
-    let memory = memory(weakening, Sort::Lossless);
+    let memory = memory(weakening, true);
     let mut receiver = ring(&memory).receiver(0, Start::Oldest).unwrap();
     let other = memory.of(2);
     let producer = thread::spawn(move || {
@@ -183,48 +176,9 @@ fn the_end_comes_behind_the_last_record() {
     CLOSED.prove();
 }
 
-/// A reader that comes while records are pushed. Once the producer has taken note of it, nothing is missed.
-fn settles(weakening: Option<Weakening>) {
-    let memory = memory(weakening, Sort::Both);
-    let other = memory.of(2);
-    let producer = thread::spawn(move || {
-        let ring = ring(&other);
-        push(&mut ring.sender().unwrap(), 3);
-        ring.close();
-    });
-    let mut receiver = ring(&memory).receiver(0, Start::Oldest).unwrap();
-    loop {
-        let settled = receiver.is_settled();
-        match take(&mut receiver) {
-            Ok(_) => {}
-            Err(Refusal::Closed) => break,
-            Err(Refusal::Lagged(_)) => assert!(!settled, "missed what was waited for"),
-            Err(refusal) => {
-                assert_eq!(refusal, Refusal::NotYet);
-                thread::yield_now();
-            }
-        }
-    }
-    producer.join().unwrap();
-}
-
-const SETTLES: Claim = Claim {
-    model: settles,
-    needs: &[
-        "broadcast_bytes_sender::look_at_readers: Release",
-        "broadcast_bytes_readers::is_settled: Acquire",
-    ],
-};
-
-/// Catches a producer that writes over a record of a reader which it has taken note of.
-#[test]
-fn a_reader_that_has_settled_misses_nothing() {
-    SETTLES.prove();
-}
-
 /// A producer of two laps, and somebody who looks on.
 fn followed(weakening: Option<Weakening>) {
-    let memory = memory(weakening, Sort::Lossy);
+    let memory = memory(weakening, false);
     let other = memory.of(2);
     let producer = thread::spawn(move || push(&mut ring(&other).sender().unwrap(), 2));
     follow(&ring(&memory), 32, record);
