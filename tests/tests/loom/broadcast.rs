@@ -1,7 +1,7 @@
 //! Broadcast rings.
 
 use ipc_ring::broadcast::{Receiver, Sender, Shared, Start};
-use ipc_ring::side::{ReceiveSide, Refusal, SendSide, Whole};
+use ipc_ring::side::{ReceiveSide, Refusal, SendSide, Side, Whole};
 use ipc_tests::loom_memory::orderings::Weakening;
 use ipc_tests::loom_memory::{LoomMemory, Places};
 use loom::thread;
@@ -161,6 +161,102 @@ const CLOSED: Claim = Claim {
 #[test]
 fn the_end_comes_behind_the_last_message() {
     CLOSED.prove();
+}
+
+/// A reader that comes while messages are pushed, and from then on is waited for.
+fn comes(weakening: Option<Weakening>) {
+    let memory = memory(weakening, 1, false);
+    let other = memory.of(2);
+    let producer = thread::spawn(move || {
+        let ring = ring(&other);
+        push(&mut ring.sender(), 0..2);
+        ring.close();
+    });
+    let mut receiver = ring(&memory).receiver(0, Start::Newest);
+    let (mut next, mut found) = (None, [0; 16]);
+    loop {
+        match receiver.try_pop_one(&mut found) {
+            Ok(()) => {
+                let position = next.unwrap_or_else(|| u64::from(found == message(1)));
+                assert_eq!(found, message(position));
+                next = Some(position + 1);
+            }
+            Err(Refusal::Closed) => break,
+            Err(refusal) => {
+                assert_eq!(refusal, Refusal::NotYet);
+                thread::yield_now();
+            }
+        }
+    }
+    assert!(next.is_none_or(|next| next == 2), "the last one is missing");
+    producer.join().unwrap();
+}
+
+const COMES: Claim = Claim {
+    model: comes,
+    needs: &["audience::join 3: fence"],
+};
+
+/// Catches a producer that writes over a message of a reader which it has not noticed.
+#[test]
+fn a_reader_that_comes_misses_nothing_from_then_on() {
+    COMES.prove();
+}
+
+/// A reader that comes while a message is pushed, and wants the oldest.
+fn oldest(weakening: Option<Weakening>) {
+    let memory = memory(weakening, 1, false);
+    let other = memory.of(2);
+    let producer = thread::spawn(move || push(&mut ring(&other).sender(), 0..1));
+    let mut watcher = ring(&memory).watcher(Start::Oldest, false);
+    producer.join().unwrap();
+    let mut found = [0; 16];
+    assert_eq!(watcher.try_pop_one(&mut found), Ok(()));
+    assert_eq!(found, message(0));
+}
+
+const OLDEST: Claim = Claim {
+    model: oldest,
+    needs: &[
+        "broadcast::publish 2: Release",
+        "broadcast_readers::watcher: Acquire",
+    ],
+};
+
+/// Catches a newcomer that is told by the tail of a message which it then does not find.
+#[test]
+fn a_newcomer_finds_the_oldest_message() {
+    OLDEST.prove();
+}
+
+/// A reader that leaves, and the producer, which has waited for it.
+fn leaves(weakening: Option<Weakening>) {
+    let memory = memory(weakening, 1, true);
+    let mut receiver = ring(&memory).receiver(0, Start::Oldest);
+    let other = memory.of(2);
+    let producer = thread::spawn(move || push(&mut ring(&other).sender(), 0..2));
+    pop_or_not(&mut receiver);
+    receiver.leave();
+    producer.join().unwrap();
+}
+
+/// Takes the first message, if it is there.
+fn pop_or_not(receiver: &mut Receiver<LoomMemory>) {
+    let mut found = [0; 16];
+    if receiver.try_pop_one(&mut found).is_ok() {
+        assert_eq!(found, message(0));
+    }
+}
+
+const LEAVES: Claim = Claim {
+    model: leaves,
+    needs: &["audience::heeded: Acquire"],
+};
+
+/// Catches a message that is written over while a reader that leaves is still at it.
+#[test]
+fn a_reader_that_leaves_has_read() {
+    LEAVES.prove();
 }
 
 /// A producer of two laps, and somebody who looks on.
