@@ -228,7 +228,7 @@ fn unknown_names_are_refused_with_the_known_ones() {
     for (option, name, known) in [
         ("--suites", "latencies", "throughput"),
         ("--subjects", "spcs", "posix-mq"),
-        ("--payloads", "7", "1048576"),
+        ("--payloads", "7", "65536"),
     ] {
         let done = run(&mut benches(&room, &["--quick", option, name]));
         assert_eq!(done.code, Some(1));
