@@ -9,17 +9,24 @@ use ipc_core::ReadOnly;
 use ipc_core::memory::{Area, OutOfArea};
 use ipc_core::participant::ParticipantId;
 use ipc_core::segment::{Entry, ObjectView};
+use ipc_ring::{broadcast, broadcast_bytes, bytes, journal, mpmc, spsc};
 use serde::Serialize;
 
 use super::rings::{self, Ring};
 
 /// Whether this program reads that version of a kind. The second one of rings has seats behind all that the first has, the
-/// third one of `mpmc` a mark in free slots.
+/// third one of `mpmc` a mark in free slots. The first one of journals had records of other units.
 pub(super) fn is_known(tag: &str, version: u32) -> bool {
-    let rings = [
-        "spsc", "mpmc", "bcast", "bcastbyt", "bytes", "lanes", "channel",
-    ];
-    version == 1 || version == 2 && rings.contains(&tag) || version == 3 && tag == "mpmc"
+    let newest = match tag {
+        "journal" => return version == journal::VERSION,
+        "spsc" => spsc::VERSION,
+        "mpmc" => mpmc::VERSION,
+        "bcast" => broadcast::VERSION,
+        "bcastbyt" => broadcast_bytes::VERSION,
+        "bytes" | "lanes" | "channel" => bytes::VERSION,
+        _ => 1,
+    };
+    (1..=newest).contains(&version)
 }
 
 /// The most counters, permits or seats that are looked at.
