@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use ipc_core::event::Wait;
+use ipc_core::event::{LONGEST_SLICE, Wait};
 use ipc_core::layout::Layout;
 use ipc_core::segment::{ObjectSpec, Place, Segment, SegmentOptions};
 use ipc_core::sync::{
@@ -439,6 +439,11 @@ fn one_of_many_does_it_once_and_again_after_a_death() {
     assert!(!once.call(|_| panic!("twice")).expect("here"));
 }
 
+/// Whether anything was ever set.
+fn is_set<const N: usize>(latest: &Latest<Same<N>>) -> bool {
+    latest.version() > 0
+}
+
 /// Kills writers at odd moments, and looks at what readers see meanwhile.
 fn writers_die<const N: usize>(size: &str, kills: u64) {
     let stage = Stage::new(&[("l", Latest::<Same<N>>::spec(()).expect("spec"))]);
@@ -468,6 +473,11 @@ fn writers_die<const N: usize>(size: &str, kills: u64) {
         };
         while Instant::now() < end {
             look(&mut value);
+        }
+        // The first one is left alive until it has set something, however busy the machine is.
+        let patience = Instant::now() + Duration::from_secs(20);
+        while kill == 0 && !is_set(&latest) && Instant::now() < patience {
+            std::thread::yield_now();
         }
         writer.kill();
         look(&mut value);
@@ -565,15 +575,29 @@ fn a_view_that_waits_takes_less_than_a_thousandth_of_a_cpu() {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
         Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     };
-    let idle = || {
+    let share = |what: &str, idle: &dyn Fn()| {
         let (before, start) = (thread_time(), Instant::now());
-        assert!(view.wait_until(0, start + Duration::from_secs(3)).is_err());
+        idle();
         let share = (thread_time() - before).as_secs_f64() / start.elapsed().as_secs_f64();
-        println!("{:.4} % of a CPU", share * 100.0);
+        println!("{what}: {:.4} % of a CPU", share * 100.0);
         share
     };
-    // What else the machine does empties the caches, which makes each look dearer.
-    assert!((0..3).any(|_| idle() < 0.001));
+    let window = Duration::from_secs(3);
+    let wait = || assert!(view.wait_until(0, Instant::now() + window).is_err());
+    // What sleeps alone take.
+    let least = || {
+        let start = Instant::now();
+        while start.elapsed() < window {
+            std::thread::sleep(LONGEST_SLICE);
+        }
+    };
+    // What else the machine does empties the caches, which makes each look dearer: hence several windows, and the limit of
+    // this machine at this moment beside each.
+    assert!((0..4).any(|_| {
+        let least = share("least", &least);
+        let waiting = share("waiting", &wait);
+        waiting < 0.001 || waiting < least + 0.0006
+    }));
 }
 
 #[test]
