@@ -137,7 +137,9 @@ fn open_alone(spot: &Spot) -> Result<File, SegmentError> {
             if identity(&spot.open(Access::ReadWrite)?).map_err(failed)? == ours {
                 return Ok(file);
             }
-        } else if begun.elapsed() > PATIENCE {
+            // Else the name has gone to another file meanwhile.
+        }
+        if begun.elapsed() > PATIENCE {
             return Err(SegmentError::Io {
                 what: format!(
                     "adopt {}, which another process has been adopting for a minute",
@@ -145,9 +147,8 @@ fn open_alone(spot: &Spot) -> Result<File, SegmentError> {
                 ),
                 error: std::io::ErrorKind::TimedOut.into(),
             });
-        } else {
-            std::thread::sleep(Duration::from_millis(5));
         }
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
