@@ -37,22 +37,29 @@
 //! # Streaming
 //!
 //! P2 is dear: it exposes the cache miss of the store in P1, more than doubling the cost of a small message. A waiter
-//! that is alone on its event and has not slept for a while sets STREAMING, which promises that nobody sleeps; a
-//! publisher whose process takes part in `membarrier` then skips P2 and P3: one load and a branch. Before it sleeps the
-//! waiter clears STREAMING and makes every running thread of every registered process pass a fence. After that, a
-//! publisher either loads the cleared word, and goes through P2, or its P1 is visible to S3: its load comes after P1 in
-//! the machine code, since a compiler fence stands between them. A publisher whose process could not register always
-//! fences; a waiter that cannot call `membarrier` never sets STREAMING. STREAMING and SLEEPER are never set together:
-//! the one is set only while the other is not, and S1 clears it first.
+//! that has not slept for a while sets STREAMING, which promises that nobody sleeps; a publisher whose process takes part
+//! in `membarrier` then skips P2 and P3: one load and a branch. Whoever is to sleep withdraws the promise first, before S1:
+//!
+//! ```text
+//! W1  word := word - STREAMING | FRESH        FRESH without SLEEPER: withdrawn, but not yet for everybody
+//! W2  membarrier                              every running thread of every registered process passes a fence
+//! ```
+//!
+//! After W2, a publisher either loads what W1 has left, and goes through P2, or its P1 is visible to S3: its load comes
+//! after P1 in the machine code, since a compiler fence stands between them. Where several wait, another one may come
+//! between W1 and W2, and must not sleep either: whoever finds FRESH without SLEEPER begins with W2 himself, and FRESH
+//! stands so until somebody who has done so announces his sleep. From there only a new stamp leads back to FRESH without
+//! SLEEPER, so that nobody takes a later withdrawal for the one he has seen.
+//!
+//! A publisher whose process could not register always fences; a waiter that cannot call `membarrier` never sets
+//! STREAMING. STREAMING and SLEEPER are never set together: the one is set only while the other is not.
 //!
 //! # When a participant dies
 //!
 //! A sleeper that is killed leaves SLEEPER behind: the next publisher makes one wake-up call that finds nobody, and
 //! clears it. A publisher killed between P1 and P5 leaves a sleeper asleep: each sleep is bounded by [`LONGEST_SLICE`],
-//! after which the sleeper looks again. A waiter killed while STREAMING leaves that bit: its successor, who is alone on
-//! the event just as it was, inherits the promise and withdraws it as above.
-//! One killed while it withdraws the promise leaves the bit cleared and the fence out: a publication that was just then on
-//! its way may find the successor asleep, for a slice at most.
+//! after which the sleeper looks again. A waiter killed while STREAMING leaves that bit, and one killed while it withdraws
+//! the promise leaves FRESH without SLEEPER: the next one who is to sleep goes on from there.
 //!
 //! Sources: the event count of Vyukov and of folly; the asymmetric fence of membarrier(2). Ours are FRESH, which lets a
 //! bit stand for any number of sleepers, dead ones among them, and the stamp.
@@ -62,7 +69,7 @@ mod ready;
 mod slices;
 mod wait;
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::time::Duration;
 
 pub use ready::{PATIENCE, Readiness, Slot};
@@ -73,9 +80,9 @@ use crate::memory::{Area, Memory, OutOfArea, Word32};
 
 /// Somebody sleeps, or is about to.
 const SLEEPER: u32 = 1;
-/// Somebody has announced a sleep since the last wake-up.
+/// Somebody has announced a sleep since the last wake-up; without `SLEEPER`, a promise is being withdrawn.
 const FRESH: u32 = 2;
-/// The one waiter polls and does not sleep.
+/// Waiters poll and do not sleep.
 const STREAMING: u32 = 4;
 const STAMP: u32 = !7;
 
@@ -91,7 +98,7 @@ pub struct Event<M> {
 /// How many threads may wait on one event at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiters {
-    /// One: the only consumer of a ring, say. It may promise not to sleep.
+    /// One: the only consumer of a ring, say.
     One,
     /// Any number.
     Many,
@@ -127,7 +134,7 @@ impl<M: Memory> Event<M> {
     /// sleeps, and after the fence, so it sees whatever a sleeper that was refused has seen.
     #[inline]
     pub fn notify_by(&self, count: impl FnOnce() -> u32) {
-        // ORDERING: keeps the load below behind the publication in the machine code. Stands against `stop_streaming`,
+        // ORDERING: keeps the load below behind the publication in the machine code. Stands against `withdraw`,
         // which supplies the rest of the fence.
         self.word.memory().fence_if_asked();
         // ORDERING: Relaxed; the file's head argues for it, under "Streaming".
@@ -169,20 +176,28 @@ impl<M: Memory> Event<M> {
         }
     }
 
-    /// S1 and S2: announces a sleep. Look again after it, then [`sleep`](Self::sleep).
+    /// S1 and S2, behind W1 and W2 where somebody streams: announces a sleep. Look again after it, then
+    /// [`sleep`](Self::sleep).
     pub fn prepare(&self) -> Prepared {
         // ORDERING: Acquire, here and below, pairs with the Release in `wake`: who finds a stamp sees what was published.
         let mut word = self.word.load(Acquire);
-        if word & STREAMING != 0 {
-            word = self.stop_streaming();
-        }
         let announced = loop {
+            if word & SLEEPER == 0 && word & (STREAMING | FRESH) != 0 {
+                match self.withdraw(word) {
+                    Ok(withdrawn) => word = withdrawn,
+                    Err(found) => {
+                        word = found;
+                        continue;
+                    }
+                }
+            }
             let announced = word | SLEEPER | FRESH;
             if announced == word {
                 break word;
             }
-            // ORDERING: as above; the Release in `wake`.
-            match self.word.exchange(word, announced, Acquire) {
+            // ORDERING: Acquire as above. Release pairs with both Acquires here: who finds SLEEPER and leaves out W2 has what
+            // the W2 of whoever announced it has brought.
+            match self.word.exchange(word, announced, AcqRel) {
                 Ok(_) => break announced,
                 Err(found) => word = found,
             }
@@ -230,34 +245,35 @@ impl<M: Memory> Event<M> {
         (self.word.load(Acquire) ^ prepared.0) & STAMP != 0
     }
 
-    /// Promises not to sleep before the next `prepare`, which spares publishers their fence. Does nothing
-    /// where there may be several waiters, or where the promise could never be withdrawn.
-    pub fn start_streaming(&self) {
-        if !self.registered || self.waiters == Waiters::Many {
-            return;
+    /// Promises that nobody sleeps before somebody's next `prepare`, which spares publishers their fence. Does nothing while
+    /// somebody sleeps, or where the promise could never be withdrawn. Whether the promise was made, and had not been.
+    pub fn start_streaming(&self) -> bool {
+        if !self.registered {
+            return false;
         }
         let mut word = self.word.load(Relaxed);
-        while word & (STREAMING | SLEEPER) == 0 {
+        while word & (STREAMING | SLEEPER | FRESH) == 0 {
             match self.word.exchange(word, word | STREAMING, Relaxed) {
-                Ok(_) => return,
+                Ok(_) => return true,
                 Err(found) => word = found,
             }
         }
+        false
     }
 
+    /// W1 and W2: withdraws the promise that `word` holds, or goes on with a withdrawal that it holds. What the word is
+    /// then, or what it was meanwhile.
     #[cold]
-    fn stop_streaming(&self) -> u32 {
-        let mut word = self.word.load(Relaxed);
-        while word & STREAMING != 0 {
-            match self.word.exchange(word, word & !STREAMING, Relaxed) {
-                Ok(_) => word &= !STREAMING,
-                Err(found) => word = found,
-            }
+    fn withdraw(&self, word: u32) -> Result<u32, u32> {
+        let withdrawn = word & !STREAMING | FRESH;
+        if withdrawn != word {
+            // ORDERING: Relaxed; the fence behind it orders it before what the caller looks at.
+            self.word.exchange(word, withdrawn, Relaxed)?;
         }
         // ORDERING: stands for the fence of every publisher that has loaded STREAMING (see the head of this file).
-        // It can only fail for the successor of a waiter that could call it; his first sleep may then last a slice.
+        // It fails only for one who cannot call it, after one who could; his first sleep may then last a slice.
         self.word.memory().fence_everyone();
-        word
+        Ok(withdrawn)
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
-use ipc_core::event::Event;
+use ipc_core::event::{Event, Wait};
 use ipc_core::memory::{Memory, Slots};
 use ipc_core::participant::ParticipantId;
 
 use super::geometry::{Phase, State};
-use super::shared::{BackOff, Shared};
+use super::shared::{BackOff, STAND_BACK, Shared};
+use crate::pace::Pace;
 use crate::side::{End, LendSide, ReceiveSide, Refusal, Side, Taken, Whole};
 
 /// A consumer's side.
@@ -19,6 +20,7 @@ pub struct Receiver<M> {
     open: Option<Open>,
     /// Messages committed.
     moved: u64,
+    pace: Pace,
 }
 
 /// A message that we have claimed.
@@ -56,6 +58,7 @@ impl<M: Memory> Receiver<M> {
             me,
             open: None,
             moved: 0,
+            pace: Pace::new(0),
         }
     }
 
@@ -72,36 +75,47 @@ impl<M: Memory> Receiver<M> {
     /// Takes the first message from `from` on that nobody has taken.
     #[inline]
     fn claim(&self, from: Start) -> Result<Open, Refusal> {
+        let state = self.ring.state(from.position);
+        match self.take(from, state) {
+            Some(open) => Ok(open),
+            None => self.walk(from, state),
+        }
+    }
+
+    /// Takes the message there, if its word, which was just seen as `state`, says that it is one, and is still the same.
+    #[inline]
+    fn take(&self, at: Start, state: State) -> Option<Open> {
+        let ring = &self.ring;
+        if !ring.geometry.is_full(state, at.position) {
+            return None;
+        }
+        let mine = state.taken_by(self.me);
+        // ORDERING: Acquire pairs with the Release of `publish`: we see the message. Release: the head of this file.
+        let taken = ring.words.exchange(at.position, state.0, mine.0, AcqRel);
+        taken.is_ok().then_some(Open {
+            place: at.position,
+            state: mine,
+            oldest: at.oldest,
+        })
+    }
+
+    /// Goes on from where nothing could be taken, when the word there was `state`.
+    #[inline]
+    fn walk(&self, mut at: Start, mut state: State) -> Result<Open, Refusal> {
         let ring = &self.ring;
         let mut back_off = BackOff::new();
-        let Start {
-            mut position,
-            mut oldest,
-        } = from;
         // What nothing to take means: that others have taken what there was, of whom one may have died.
         let mut nothing = Refusal::NotYet;
         for _ in 0..ring.patience() {
-            let state = ring.state(position);
+            let position = at.position;
             match (ring.geometry.laps_ahead(state, position), state.phase()) {
-                (0, Phase::Full) => {
-                    let mine = state.taken_by(self.me);
-                    // ORDERING: Acquire pairs with the Release of `publish`: we see the message. Release: the head of this file.
-                    if ring
-                        .words
-                        .exchange(position, state.0, mine.0, AcqRel)
-                        .is_ok()
-                    {
-                        return Ok(Open {
-                            place: position,
-                            state: mine,
-                            oldest,
-                        });
-                    }
+                // Somebody was faster.
+                (0, Phase::Full) if ring.geometry.is_full(state, position) => {
                     back_off.stand_back(ring.payload.memory());
                 }
                 // The message may come back: look behind it, but leave the head where it is.
                 (0, Phase::Reading) => {
-                    oldest = false;
+                    at.oldest = false;
                     match state.owner() {
                         Some(owner) if owner != self.me && nothing == Refusal::NotYet => {
                             nothing = Refusal::Watch(owner);
@@ -109,7 +123,7 @@ impl<M: Memory> Receiver<M> {
                         Some(_) => {}
                         None => return Err(Refusal::Corrupt),
                     }
-                    position = position.wrapping_add(1);
+                    at.position = position.wrapping_add(1);
                 }
                 (0, Phase::Writing) => {
                     return Err(state.owner().map_or(Refusal::Corrupt, Refusal::Held));
@@ -118,17 +132,20 @@ impl<M: Memory> Receiver<M> {
                 // Finished. A free slot tells only of what was there two laps before.
                 (ahead @ 1.., phase) => {
                     let laps = ahead - 1 - i64::from(phase == Phase::Free);
-                    let next = ring.geometry.behind(position, laps.max(0));
-                    if oldest {
-                        ring.head.store(next, Release);
+                    at.position = ring.geometry.behind(position, laps.max(0));
+                    if at.oldest {
+                        ring.head.store(at.position, Release);
                     }
-                    position = next;
                 }
                 // We have walked round, over messages that are all being read.
                 (-1, Phase::Reading) => return Err(nothing),
                 // One of them has come back meanwhile.
-                (-1, Phase::Full) => Start { position, oldest } = self.head(),
+                (-1, Phase::Full) => at = self.head(),
                 _ => return Err(Refusal::Corrupt),
+            }
+            state = ring.state(at.position);
+            if let Some(open) = self.take(at, state) {
+                return Ok(open);
             }
         }
         Err(Refusal::NotYet)
@@ -170,6 +187,7 @@ impl<M: Memory> Receiver<M> {
         if open.oldest {
             ring.head.store(open.place.wrapping_add(1), Release);
         }
+        self.pace.stream(&ring.items, self.moved);
     }
 
     #[inline]
@@ -267,6 +285,15 @@ impl<M: Memory> Side for Receiver<M> {
 
     fn event(&self) -> &Event<M> {
         &self.ring.items
+    }
+
+    fn before_wait(&mut self, wait: Wait) {
+        let memory = self.ring.payload.memory();
+        self.pace.before_wait(memory, self.moved, wait, STAND_BACK);
+    }
+
+    fn after_wait(&mut self, slept: bool) {
+        self.pace.after_wait(self.moved, slept);
     }
 
     fn leave(&mut self) {

@@ -167,6 +167,12 @@ impl Geometry {
         state.0 & !MARK == self.free(position).0
     }
 
+    /// Whether the slot holds the message of this position, and nobody has taken it.
+    #[inline]
+    pub fn is_full(self, state: State, position: u64) -> bool {
+        state.0 & !MARK == self.full(position).0
+    }
+
     /// How many laps the slot of `position`, in this state, is ahead of that position; negative where it is behind.
     #[inline]
     pub fn laps_ahead(self, state: State, position: u64) -> i64 {

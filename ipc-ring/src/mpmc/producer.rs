@@ -6,8 +6,9 @@ use ipc_core::event::Event;
 use ipc_core::memory::{Memory, Slots};
 use ipc_core::participant::ParticipantId;
 
-use super::geometry::Phase;
+use super::geometry::{Phase, State};
 use super::shared::{BackOff, Shared};
+use crate::pace::Pace;
 use crate::side::{End, Refusal, SendSide, Side, Whole};
 
 /// A producer's side.
@@ -19,6 +20,7 @@ pub struct Sender<M> {
     open: Option<u64>,
     /// Messages published.
     moved: u64,
+    pace: Pace,
 }
 
 impl<M: Memory> Sender<M> {
@@ -28,6 +30,7 @@ impl<M: Memory> Sender<M> {
             me,
             open: None,
             moved: 0,
+            pace: Pace::new(0),
         }
     }
 
@@ -41,28 +44,43 @@ impl<M: Memory> Sender<M> {
 
     /// Takes the first position from `position` on that nobody has claimed. Everything before it has been claimed.
     #[inline]
-    fn claim(&self, mut position: u64) -> Result<u64, Refusal> {
+    fn claim(&self, position: u64) -> Result<u64, Refusal> {
+        let state = self.ring.state(position);
+        if self.take(position, state) {
+            return Ok(position);
+        }
+        self.walk(position, state)
+    }
+
+    /// Takes the position, if its word, which was just seen as `state`, is free for it and still the same.
+    #[inline]
+    fn take(&self, position: u64, state: State) -> bool {
+        let ring = &self.ring;
+        if !ring.geometry.is_free(state, position) {
+            return false;
+        }
+        let mine = ring.geometry.writing(position, self.me);
+        // ORDERING: Acquire pairs with the Release of `finish`: the slot has been read. Release: the head of this file.
+        let taken = ring.words.exchange(position, state.0, mine.0, SeqCst);
+        if taken.is_ok() {
+            // ORDERING: pairs with the fence in `peek`: who sees a byte of the message sees the word of the claim.
+            ring.payload.memory().fence(Release);
+            ring.tail.store(position.wrapping_add(1), Release);
+        }
+        taken.is_ok()
+    }
+
+    /// Goes on from a position that could not be taken, when its word was `state`.
+    #[inline]
+    fn walk(&self, mut position: u64, mut state: State) -> Result<u64, Refusal> {
         let ring = &self.ring;
         let mut back_off = BackOff::new();
         for _ in 0..ring.patience() {
-            let state = ring.state(position);
-            if ring.geometry.is_free(state, position) {
-                let mine = ring.geometry.writing(position, self.me);
-                // ORDERING: Acquire pairs with the Release of `finish`: the slot has been read. Release: the head of this file.
-                if ring
-                    .words
-                    .exchange(position, state.0, mine.0, SeqCst)
-                    .is_ok()
-                {
-                    // ORDERING: pairs with the fence in `peek`: who sees a byte of the message sees the word of the claim.
-                    ring.payload.memory().fence(Release);
-                    ring.tail.store(position.wrapping_add(1), Release);
-                    return Ok(position);
-                }
-                back_off.stand_back(self.ring.payload.memory());
-                continue;
-            }
             match (ring.geometry.laps_ahead(state, position), state.phase()) {
+                // Somebody was faster.
+                (0, Phase::Free) if ring.geometry.is_free(state, position) => {
+                    back_off.stand_back(ring.payload.memory());
+                }
                 (-1, Phase::Full) => return Err(Refusal::NotYet),
                 (-1, Phase::Reading | Phase::Writing) => {
                     return Err(state.owner().map_or(Refusal::Corrupt, Refusal::Watch));
@@ -73,6 +91,10 @@ impl<M: Memory> Sender<M> {
                     position = ring.geometry.behind(position, ahead);
                 }
                 _ => return Err(Refusal::Corrupt),
+            }
+            state = ring.state(position);
+            if self.take(position, state) {
+                return Ok(position);
             }
         }
         Err(Refusal::NotYet)
@@ -107,6 +129,7 @@ impl<M: Memory> Sender<M> {
         let full = self.ring.geometry.full(position);
         // ORDERING: Release pairs with the Acquire in `Receiver::claim`: the message comes before the word.
         self.ring.words.store(position, full.0, Release);
+        self.pace.stream(&self.ring.space, self.moved);
     }
 
     #[inline]
@@ -198,6 +221,10 @@ impl<M: Memory> Side for Sender<M> {
 
     fn event(&self) -> &Event<M> {
         &self.ring.space
+    }
+
+    fn after_wait(&mut self, slept: bool) {
+        self.pace.after_wait(self.moved, slept);
     }
 
     fn leave(&mut self) {

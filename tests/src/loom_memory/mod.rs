@@ -74,9 +74,17 @@ pub struct LoomMemory {
     process: u32,
     /// Whether time goes on whenever this process looks at it: a millisecond each time.
     ticks: Option<Arc<std::sync::atomic::AtomicU64>>,
-    takes_part_in_fences: bool,
+    membarrier: Membarrier,
     /// Whether a look that finds nothing must not be followed by another.
     never_polls: bool,
+}
+
+/// Whether this process takes part in `membarrier`, and whether anybody calls it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Membarrier {
+    TakesNoPart,
+    TakesPart,
+    NeverCalled,
 }
 
 struct Shared {
@@ -127,7 +135,7 @@ impl LoomMemory {
             shared: Arc::new(shared),
             process: 1,
             ticks: None,
-            takes_part_in_fences: false,
+            membarrier: Membarrier::TakesNoPart,
             never_polls: false,
         }
     }
@@ -151,7 +159,16 @@ impl LoomMemory {
     /// The same memory, as seen by a process that takes part in `membarrier`.
     pub fn registered(&self) -> Self {
         Self {
-            takes_part_in_fences: true,
+            membarrier: Membarrier::TakesPart,
+            ..self.clone()
+        }
+    }
+
+    /// The same memory, as seen by a process that takes part in `membarrier`, which nobody ever calls: so it passes no
+    /// fence on behalf of that.
+    pub fn never_asked(&self) -> Self {
+        Self {
+            membarrier: Membarrier::NeverCalled,
             ..self.clone()
         }
     }
@@ -398,19 +415,23 @@ unsafe impl Memory for LoomMemory {
 
     #[track_caller]
     fn fence_everyone(&self) -> bool {
+        assert!(
+            self.membarrier == Membarrier::TakesPart,
+            "the model says that nobody calls it"
+        );
         self.fence_of_both(Location::caller());
         true
     }
 
     #[track_caller]
     fn fence_if_asked(&self) {
-        if self.takes_part_in_fences {
+        if self.membarrier == Membarrier::TakesPart {
             self.fence_of_both(Location::caller());
         }
     }
 
     fn takes_part_in_fences(&self) -> bool {
-        self.takes_part_in_fences
+        self.membarrier != Membarrier::TakesNoPart
     }
 
     fn pause(&self) {

@@ -18,6 +18,8 @@ pub(crate) const CLAIMS: &[Claim] = &[
     STREAMING,
     UNREGISTERED,
     STREAMING_AGAIN,
+    TWO_THAT_STREAM,
+    STREAMING_BY_WHO_DIES,
 ];
 
 fn memory(weakening: Option<Weakening>) -> LoomMemory {
@@ -151,7 +153,7 @@ const STREAMING: Claim = Claim {
     model: streaming,
     needs: &[
         "event::notify_by: fence",
-        "event::stop_streaming: fence",
+        "event::withdraw: fence",
         "event::notify_by 2: fence",
         "event::prepare 3: fence",
     ],
@@ -202,7 +204,7 @@ const STREAMING_AGAIN: Claim = Claim {
     model: streaming_again,
     needs: &[
         "event::notify_by: fence",
-        "event::stop_streaming: fence",
+        "event::withdraw: fence",
         "event::notify_by 2: fence",
         "event::prepare 3: fence",
     ],
@@ -212,6 +214,69 @@ const STREAMING_AGAIN: Claim = Claim {
 #[test]
 fn a_wake_is_never_lost_where_streaming_begins() {
     STREAMING_AGAIN.prove();
+}
+
+/// Two waiters that have promised not to sleep, and then have to; a publisher of an item for each.
+fn two_that_stream(weakening: Option<Weakening>) {
+    let memory = memory(weakening).registered();
+    let (event, _) = parts(&memory, Waiters::Many);
+    event.start_streaming();
+    let waiter = |process| {
+        let memory = memory.of(process);
+        thread::spawn(move || {
+            let (event, items) = parts(&memory, Waiters::Many);
+            take(&event, &items);
+        })
+    };
+    let waiters = [waiter(2), waiter(3)];
+    publish(&memory, Waiters::Many, 2);
+    let _ = waiters.map(|waiter| waiter.join().unwrap());
+}
+
+const TWO_THAT_STREAM: Claim = Claim {
+    model: two_that_stream,
+    needs: &[
+        "event::notify_by: fence",
+        "event::withdraw: fence",
+        "event::notify_by 2: fence",
+        "event::prepare 3: fence",
+        "event::prepare 2: Release",
+    ],
+};
+
+/// Catches one who sleeps because another has withdrawn the promise, whose fence is still to come.
+#[test]
+fn a_wake_is_never_lost_where_two_stream() {
+    TWO_THAT_STREAM.prove();
+}
+
+/// A waiter that finds a promise half withdrawn, by one who was killed before his fence.
+fn streaming_by_who_dies(weakening: Option<Weakening>) {
+    const FRESH: u32 = 2;
+    let memory = memory(weakening).registered();
+    let (event, items) = parts(&memory, Waiters::One);
+    event.start_streaming();
+    let other = memory.of(2);
+    let publisher = thread::spawn(move || publish(&other, Waiters::One, 1));
+    memory.area().word32(0).unwrap().store(FRESH, Relaxed);
+    take(&event, &items);
+    publisher.join().unwrap();
+}
+
+const STREAMING_BY_WHO_DIES: Claim = Claim {
+    model: streaming_by_who_dies,
+    needs: &[
+        "event::notify_by: fence",
+        "event::withdraw: fence",
+        "event::notify_by 2: fence",
+        "event::prepare 3: fence",
+    ],
+};
+
+/// Catches a successor who takes a promise that was being withdrawn for none.
+#[test]
+fn a_wake_is_never_lost_behind_one_killed_while_he_withdraws() {
+    STREAMING_BY_WHO_DIES.prove();
 }
 
 /// Catches an ordering that nothing shows to be needed.

@@ -27,7 +27,7 @@ pub struct EventCase {
     /// Waiters that begin when another has died and the kernel has freed what it held, which is when a role that a lock
     /// byte guards can be had again.
     successors: u32,
-    /// Whether the waiter promises not to sleep whenever it has taken something.
+    /// Whether waiters promise not to sleep whenever they have taken something.
     streaming: bool,
     /// Whether waiters wait by `wait_until`, and not by the steps it is made of.
     whole: bool,
@@ -237,6 +237,18 @@ pub(super) fn entries() -> Vec<Entry> {
         Entry::long(
             "event/one waiter that streams long, two publishers",
             streaming(one(&[2, 2], 4)),
+        ),
+        Entry::quick(
+            "event/two waiters that stream",
+            streaming(many(&[2], &[1, 1])),
+        ),
+        Entry::long(
+            "event/two waiters that stream, two publishers",
+            streaming(many(&[2, 1], &[2, 1])),
+        ),
+        Entry::long(
+            "event/two waiters that stream, one killed, timeouts",
+            streaming(many(&[3], &[2, 1])).killing(Takers, 1, Timeouts::WhenStuck),
         ),
         Entry::quick("event/two waiters, one publisher", many(&[2], &[1, 1])),
         Entry::quick("event/two waiters, two publishers", many(&[1, 1], &[1, 1])),
