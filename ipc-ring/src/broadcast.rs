@@ -81,6 +81,7 @@ pub use readers::{Receiver, Start, Watcher};
 /// How rings of this kind are told from others, and cleared up after the dead.
 pub const KIND: Kind = Kind {
     tag: *b"bcast\0\0\0",
+    version: VERSION,
     recover,
 };
 
@@ -91,7 +92,7 @@ pub const VERSION: u32 = 2;
 pub const LOSSLESS: usize = 32;
 
 fn recover(area: &Area<Mapped>, entry: &Entry, dead: ParticipantId) -> Result<(), OutOfArea> {
-    seat::recover(VERSION, area, entry, dead, Shared::of)
+    seat::recover(area, entry, dead, Shared::of)
 }
 
 /// A ring of `T` in shared memory, from which its producer and its readers are claimed.

@@ -82,6 +82,7 @@ use crate::side::Whole;
 /// How rings of this kind are told from others, and cleared up after the dead.
 pub const KIND: Kind = Kind {
     tag: *b"bcastbyt",
+    version: VERSION,
     recover,
 };
 
@@ -89,7 +90,7 @@ pub const KIND: Kind = Kind {
 pub const VERSION: u32 = 2;
 
 fn recover(area: &Area<Mapped>, entry: &Entry, dead: ParticipantId) -> Result<(), OutOfArea> {
-    seat::recover(VERSION, area, entry, dead, Shared::of)
+    seat::recover(area, entry, dead, Shared::of)
 }
 
 /// A ring in shared memory, from which its producer and its readers are claimed.

@@ -78,12 +78,14 @@ use crate::side::Whole;
 /// How rings of this kind are told from others, and cleared up after the dead.
 pub const KIND: Kind = Kind {
     tag: *b"bytes\0\0\0",
+    version: VERSION,
     recover,
 };
 
 /// The kind of channels, known here so that those built without it clear up in it too.
 pub(crate) const CHANNEL: Kind = Kind {
     tag: *b"channel\0",
+    version: VERSION,
     recover,
 };
 
@@ -103,7 +105,7 @@ pub(crate) fn recover(
     entry: &Entry,
     dead: ParticipantId,
 ) -> Result<(), OutOfArea> {
-    seat::recover(VERSION, area, entry, dead, Shared::of)
+    seat::recover(area, entry, dead, Shared::of)
 }
 
 /// Refuses an arena of which there can be no ring.

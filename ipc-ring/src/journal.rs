@@ -101,6 +101,7 @@ pub const ONLY: &str = "journal";
 /// How journals are told from other objects, and cleared up after the dead.
 pub const KIND: Kind = Kind {
     tag: *b"journal\0",
+    version: VERSION,
     recover,
 };
 

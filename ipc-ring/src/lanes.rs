@@ -36,6 +36,7 @@ use crate::side::Whole;
 /// How rings of this kind are told from others, and cleared up after the dead.
 pub const KIND: Kind = Kind {
     tag: *b"lanes\0\0\0",
+    version: VERSION,
     recover,
 };
 

@@ -94,6 +94,7 @@ pub use shared::Shared;
 /// How rings of this kind are told from others, and cleared up after the dead.
 pub const KIND: Kind = Kind {
     tag: *b"mpmc\0\0\0\0",
+    version: VERSION,
     recover,
 };
 
@@ -101,7 +102,7 @@ pub const KIND: Kind = Kind {
 pub const VERSION: u32 = 3;
 
 fn recover(area: &Area<Mapped>, entry: &Entry, dead: ParticipantId) -> Result<(), OutOfArea> {
-    seat::recover(VERSION, area, entry, dead, Shared::of)
+    seat::recover(area, entry, dead, Shared::of)
 }
 
 /// A ring of `T` in shared memory, at which any number of handles push and pop.

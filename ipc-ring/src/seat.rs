@@ -348,23 +348,13 @@ impl Counters {
     }
 }
 
-/// Clears up after a dead participant in a ring, which `of` makes of its area, if it is of that version.
+/// Clears up after a dead participant in a ring, which `of` makes of its area.
 pub(crate) fn recover<W: Whole>(
-    version: u32,
     area: &Area<Mapped>,
     entry: &Entry,
     dead: ParticipantId,
     of: fn(&Area<Mapped>, &Entry) -> Result<W, OutOfArea>,
 ) -> Result<(), OutOfArea> {
-    if entry.version != version {
-        // Laid out in another way: for others to clear up.
-        return Err(OutOfArea {
-            at: 0,
-            len: area.len(),
-            align: 1,
-            area: 0,
-        });
-    }
     let ring = of(area, entry)?;
     Seats::of(area, entry)?.recover(dead);
     ring.recover(dead);

@@ -53,6 +53,7 @@ pub use algorithm::{Receiver, Sender, Shared};
 /// How rings of this kind are told from others, and cleared up after the dead.
 pub const KIND: Kind = Kind {
     tag: *b"spsc\0\0\0\0",
+    version: VERSION,
     recover,
 };
 
@@ -60,7 +61,7 @@ pub const KIND: Kind = Kind {
 pub const VERSION: u32 = 2;
 
 fn recover(area: &Area<Mapped>, entry: &Entry, dead: ParticipantId) -> Result<(), OutOfArea> {
-    seat::recover(VERSION, area, entry, dead, Shared::of)
+    seat::recover(area, entry, dead, Shared::of)
 }
 
 /// A ring of `T` in shared memory, from which its two ends are claimed.

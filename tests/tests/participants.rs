@@ -269,6 +269,7 @@ fn f03_a_recoverer_killed_half_way_leaves_its_byte_to_nobody() {
     let stage = Stage::new(&options().object("t", spec));
     stage.segment.learn(&[Kind {
         tag: TAG,
+        version: 1,
         recover: |_, _, _| Ok(()),
     }]);
     let (mut dead, mut recoverer) = (stage.peer(), stage.peer());
@@ -282,6 +283,29 @@ fn f03_a_recoverer_killed_half_way_leaves_its_byte_to_nobody() {
     let took = eventually("the row is cleared", || stage.segment.recover(id));
     println!("cleared after {took:?}");
     assert!(took < KNOWN, "{took:?}");
+    assert_eq!(stage.segment.life(id), Life::Free);
+}
+
+#[test]
+fn objects_of_another_version_are_left_to_those_who_know_it() {
+    // Would catch a recovery that takes the words of a later layout for its own: a lock of another version, say.
+    let mut spec = Mutex::<u64>::spec(()).expect("spec");
+    spec.version += 1;
+    let kind = spec.kind;
+    let version = spec.version;
+    let stage = Stage::new(&options().object("later", spec));
+    let mut dead = stage.peer();
+    let id = join(&mut dead);
+    dead.kill();
+    eventually("the death is known", || stage.is_dead(id));
+    assert!(!stage.segment.recover(id), "nobody here knows how");
+    assert!(stage.is_dead(id), "its row is taken until somebody does");
+    stage.segment.learn(&[Kind {
+        tag: kind,
+        version,
+        recover: |_, _, _| Ok(()),
+    }]);
+    assert!(stage.segment.recover(id));
     assert_eq!(stage.segment.life(id), Life::Free);
 }
 

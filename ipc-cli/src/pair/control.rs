@@ -15,6 +15,7 @@ pub(super) const NAME: &str = "control";
 /// No claim is ever made in it, so nothing is to be cleared up after the dead.
 pub(super) const KIND: Kind = Kind {
     tag: *b"pairctl\0",
+    version: 1,
     recover: |_, _, _| Ok(()),
 };
 
@@ -46,7 +47,7 @@ impl Control {
     pub(super) fn spec() -> ObjectSpec {
         ObjectSpec {
             kind: KIND.tag,
-            version: 1,
+            version: KIND.version,
             len: 8 * STRIDE,
             schema: String::new(),
             parameters: [0; 2],

@@ -50,6 +50,7 @@ pub const ONLY: &str = "ids";
 /// How counters are told from other objects. Nothing needs clearing up: what the dead leased stays for their successors.
 pub const KIND: Kind = Kind {
     tag: *b"ids\0\0\0\0\0",
+    version: VERSION,
     recover,
 };
 

@@ -77,10 +77,12 @@ pub const VERSION: u32 = 1;
 pub(crate) const KINDS: [Kind; 2] = [
     Kind {
         tag: KIND,
+        version: VERSION,
         recover: nothing,
     },
     Kind {
         tag: slice::KIND,
+        version: slice::VERSION,
         recover: nothing,
     },
 ];

@@ -18,7 +18,7 @@ use crate::segment::{Object, ObjectSpec, Place, Segment, SegmentError, SegmentOp
 pub(super) const KIND: [u8; 8] = *b"slice\0\0\0";
 
 /// The version of the kind.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// Values of type `T` in a segment, copied in and out. Dereferences to [`SharedSlice<T>`].
 ///

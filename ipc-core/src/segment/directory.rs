@@ -75,6 +75,8 @@ pub struct Entry {
 pub struct Kind {
     /// The tag in the directory.
     pub tag: [u8; 8],
+    /// The version of its layout that this is for. Objects of another one are left to others.
+    pub version: u32,
     /// Undoes or completes every claim in the object that names the participant. Idempotent; may be cut short anywhere
     /// by the death of the caller.
     pub recover: fn(&Area<Mapped>, &Entry, ParticipantId) -> Result<(), OutOfArea>,
@@ -254,8 +256,9 @@ fn round_up(value: usize, to: usize) -> Option<usize> {
 }
 
 impl Kind {
-    /// The kind of that tag among `kinds`.
-    pub(crate) fn find(kinds: &[Self], tag: [u8; 8]) -> Option<Self> {
-        kinds.iter().find(|kind| kind.tag == tag).copied()
+    /// That of an object with this tag and version among `kinds`.
+    pub(crate) fn find(kinds: &[Self], tag: [u8; 8], version: u32) -> Option<Self> {
+        let same = |kind: &&Self| (kind.tag, kind.version) == (tag, version);
+        kinds.iter().find(same).copied()
     }
 }

@@ -224,7 +224,7 @@ pub enum SegmentError {
     #[error("the segment is damaged: {0}")]
     Damaged(String),
     /// Has no object of that name.
-    #[error("the segment holds no object {name:?}, but {names:?}")]
+    #[error("the segment holds no object {name:?}, but {}", listed(names))]
     NoObject {
         /// What was asked for.
         name: String,
@@ -275,6 +275,14 @@ pub enum SegmentError {
         #[source]
         error: io::Error,
     },
+}
+
+/// Names for a sentence.
+fn listed(names: &[String]) -> String {
+    if names.is_empty() {
+        return "none at all".to_owned();
+    }
+    names.join(", ")
 }
 
 impl SegmentError {

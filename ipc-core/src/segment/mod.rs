@@ -241,7 +241,7 @@ impl Segment {
     pub fn learn(&self, kinds: &[Kind]) {
         let mut known = self.kinds();
         for kind in kinds {
-            if Kind::find(&known, kind.tag).is_none() {
+            if Kind::find(&known, kind.tag, kind.version).is_none() {
                 known.push(*kind);
             }
         }
@@ -319,7 +319,7 @@ impl Inner {
         let mut complete = true;
         for entry in &self.whole.parts.entries {
             let area = self.whole.area(entry);
-            complete &= match (Kind::find(&kinds, entry.kind), area) {
+            complete &= match (Kind::find(&kinds, entry.kind, entry.version), area) {
                 (Some(kind), Ok(area)) => (kind.recover)(&area, entry, gone).is_ok(),
                 _ => false,
             };

@@ -31,7 +31,7 @@
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
-use super::{Attach, Base, misfit, spec_of};
+use super::{Attach, Base, VERSION, misfit, spec_of};
 use crate::Mapped;
 use crate::event::{Event, Wait, Waiters, wait_until};
 use crate::memory::{Area, Memory, OutOfArea, Word64};
@@ -41,6 +41,7 @@ use crate::segment::{Entry, Kind, Object, ObjectSpec, SegmentError};
 /// How barriers are told from other objects, and cleared up after the dead.
 pub(super) const KIND: Kind = Kind {
     tag: *b"barrier\0",
+    version: VERSION,
     recover,
 };
 

@@ -50,6 +50,7 @@ use crate::{Mapped, Message, ReadOnly, bytemuck};
 /// How registers are told from other objects, and cleared up after the dead.
 pub(super) const KIND: Kind = Kind {
     tag: *b"latest\0\0",
+    version: VERSION,
     recover,
 };
 

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use super::guard::{Guard, Locked, Protected};
 use super::lock::{Entry as Begin, Lock, Refused, Taken};
-use super::{Attach, Base, LockError, misfit, spec_of};
+use super::{Attach, Base, LockError, VERSION, misfit, spec_of};
 use crate::Mapped;
 use crate::event::Wait;
 use crate::layout::Layout;
@@ -26,6 +26,7 @@ use crate::segment::{Entry, Kind, Object, ObjectSpec, SegmentError};
 /// How mutexes are told from other objects, and cleared up after the dead.
 pub(super) const KIND: Kind = Kind {
     tag: *b"mutex\0\0\0",
+    version: VERSION,
     recover,
 };
 

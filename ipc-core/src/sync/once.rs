@@ -8,7 +8,7 @@
 use std::time::Instant;
 
 use super::lock::{Entry as Begin, Leave, Lock, Refused, Taken};
-use super::{Attach, Base, LockError, misfit, spec_of};
+use super::{Attach, Base, LockError, VERSION, misfit, spec_of};
 use crate::Mapped;
 use crate::event::Wait;
 use crate::memory::{Area, OutOfArea};
@@ -18,6 +18,7 @@ use crate::segment::{Entry, Kind, Object, ObjectSpec, SegmentError};
 /// How objects of this kind are told from others, and cleared up after the dead.
 pub(super) const KIND: Kind = Kind {
     tag: *b"once\0\0\0\0",
+    version: VERSION,
     recover,
 };
 

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use super::guard::{Guard, Locked, Protected};
 use super::lock::{Entry as Begin, Leave, Lock, Refused, Taken};
-use super::{Attach, Base, LockError, misfit, spec_of};
+use super::{Attach, Base, LockError, VERSION, misfit, spec_of};
 use crate::event::{Event, Wait, Waiters, wait_until};
 use crate::layout::{Layout, Shared};
 use crate::memory::{Area, Memory, OutOfArea, Word32};
@@ -44,6 +44,7 @@ use crate::{Mapped, Message};
 /// How objects of this kind are told from others, and cleared up after the dead.
 pub(super) const KIND: Kind = Kind {
     tag: *b"rwlock\0\0",
+    version: VERSION,
     recover,
 };
 

@@ -14,7 +14,7 @@ use std::convert::Infallible;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Instant;
 
-use super::{Attach, Base, LockError, misfit, spec_of};
+use super::{Attach, Base, LockError, VERSION, misfit, spec_of};
 use crate::Mapped;
 use crate::event::{Event, Wait, Waiters, wait_until};
 use crate::memory::{Area, Memory, OutOfArea, Word32};
@@ -24,6 +24,7 @@ use crate::segment::{Entry, Kind, Object, ObjectSpec, SegmentError};
 /// How objects of this kind are told from others, and cleared up after the dead.
 pub(super) const KIND: Kind = Kind {
     tag: *b"semaphor",
+    version: VERSION,
     recover,
 };
 

@@ -15,6 +15,7 @@ use crate::segment::{Entry, Kind, OBJECT_ALIGN, Object, ObjectSpec, SegmentError
 /// How objects of this kind are told from others. There is nothing to clear up.
 pub(super) const KIND: Kind = Kind {
     tag: *b"sequence",
+    version: VERSION,
     recover,
 };
 

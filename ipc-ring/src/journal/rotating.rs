@@ -73,6 +73,7 @@ pub const HEAD: &str = "head";
 /// How the head is told from other objects. Nothing needs clearing up.
 pub const KIND: Kind = Kind {
     tag: *b"rotation",
+    version: VERSION,
     recover,
 };
 

@@ -64,6 +64,7 @@ fn main() -> anyhow::Result<()> {
             ["half-recover", word] => {
                 open()?.learn(&[Kind {
                     tag: *b"test\0\0\0\0",
+                    version: 1,
                     recover: |_, _, _| {
                         println!("recovering");
                         sleep_for_ever()
