@@ -226,12 +226,13 @@ impl Spot {
             self.trust.check(&metadata, &self.path)?;
             let file = reopen(&found, access)
                 .map_err(|error| SegmentError::io("open", &self.path, error))?;
-            // Whoever had it removed in between has done so before we came.
-            return if examine(&file)?.nlink() == 0 {
-                Err(not_found())
-            } else {
-                Ok(file)
-            };
+            if examine(&file)?.nlink() > 0 {
+                return Ok(file);
+            }
+            // The name was removed in between, or given to another file: another look tells which.
+            if turn >= TURNS {
+                break;
+            }
         }
         Err(not_found())
     }

@@ -66,7 +66,7 @@ impl<M: Memory> Receiver<M> {
     #[inline]
     fn head(&self) -> Start {
         Start {
-            // ORDERING: Acquire pairs with the Release in `claim` and `finish`. Whatever it says is checked against the words.
+            // ORDERING: Acquire pairs with the Release in `walk` and `finish`. Whatever it says is checked against the words.
             position: self.ring.head.load(Acquire),
             oldest: true,
         }
@@ -182,7 +182,7 @@ impl<M: Memory> Receiver<M> {
         self.moved += 1;
         let ring = &self.ring;
         let free = ring.geometry.next_lap(open.state);
-        // ORDERING: Release pairs with the Acquire in `Sender::claim`: the message has been read.
+        // ORDERING: Release pairs with the Acquire in `Sender::take`: the message has been read.
         ring.words.store(open.place, free.0, Release);
         if open.oldest {
             ring.head.store(open.place.wrapping_add(1), Release);

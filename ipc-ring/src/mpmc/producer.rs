@@ -37,7 +37,7 @@ impl<M: Memory> Sender<M> {
     /// Where to begin the walk to the next position that nobody has claimed.
     #[inline]
     fn tail(&self) -> u64 {
-        // ORDERING: Acquire pairs with the Release in `claim`: who learns from the tail that a position is claimed sees it
+        // ORDERING: Acquire pairs with the Release in `take`: who learns from the tail that a position is claimed sees it
         // claimed in the slots as well.
         self.ring.tail.load(Acquire)
     }
@@ -127,7 +127,7 @@ impl<M: Memory> Sender<M> {
     fn publish(&mut self, position: u64) {
         self.moved += 1;
         let full = self.ring.geometry.full(position);
-        // ORDERING: Release pairs with the Acquire in `Receiver::claim`: the message comes before the word.
+        // ORDERING: Release pairs with the Acquire in `Receiver::take`: the message comes before the word.
         self.ring.words.store(position, full.0, Release);
         self.pace.stream(&self.ring.space, self.moved);
     }
@@ -192,7 +192,7 @@ impl<M: Memory> SendSide for Sender<M> {
         self.open = None;
         let ring = &self.ring;
         let skipped = ring.geometry.skipped(ring.geometry.free(place));
-        // ORDERING: Release pairs with the Acquire in `claim`: what we wrote comes before what the next producer writes.
+        // ORDERING: Release pairs with the Acquire in `take`: what we wrote comes before what the next producer writes.
         ring.words.store(place, skipped.0, Release);
         ring.items.notify(u32::MAX);
         ring.space.notify_by(|| ring.producers_for(place));

@@ -231,7 +231,7 @@ impl<M: Memory> Peek for Shared<M> {
         }
         into.resize(self.payload.width(), 0);
         self.payload.read(position, into);
-        // ORDERING: pairs with the fence in `Sender::claim`: if we have copied a byte of a later message, we see its claim.
+        // ORDERING: pairs with the fence in `Sender::take`: if we have copied a byte of a later message, we see its claim.
         self.payload.memory().fence(Acquire);
         // ORDERING: Relaxed; the fence is before it.
         if self.shows(State(self.words.load(position, Relaxed)), position) {
