@@ -2,12 +2,12 @@
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
-use ipc_core::event::{Event, Wait};
+use ipc_core::event::Event;
 use ipc_core::memory::{Memory, Slots};
 use ipc_core::participant::ParticipantId;
 
 use super::geometry::{Phase, State};
-use super::shared::{BackOff, STAND_BACK, Shared};
+use super::shared::{BackOff, Shared};
 use crate::pace::Pace;
 use crate::side::{End, LendSide, ReceiveSide, Refusal, Side, Taken, Whole};
 
@@ -285,11 +285,6 @@ impl<M: Memory> Side for Receiver<M> {
 
     fn event(&self) -> &Event<M> {
         &self.ring.items
-    }
-
-    fn before_wait(&mut self, wait: Wait) {
-        let memory = self.ring.payload.memory();
-        self.pace.before_wait(memory, self.moved, wait, STAND_BACK);
     }
 
     fn after_wait(&mut self, slept: bool) {

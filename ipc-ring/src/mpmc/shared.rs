@@ -1,7 +1,6 @@
 //! The ring in its area of shared memory, whatever that is: what both sides of [`mpmc`](crate::mpmc) work with.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
-use std::time::Duration;
 
 use ipc_core::event::{Event, Waiters};
 use ipc_core::memory::{Area, Memory, OutOfArea, Slots, Word32, Word64, Words};
@@ -241,9 +240,6 @@ impl<M: Memory> Peek for Shared<M> {
         }
     }
 }
-
-/// How long a consumer that has caught up with a stream leaves its slots alone before it polls.
-pub(super) const STAND_BACK: Duration = Duration::from_nanos(800);
 
 /// How long to stand back after failed claims.
 pub(super) struct BackOff(u32);
