@@ -6,7 +6,7 @@
 //! | call | order | gaps |
 //! |---|---|---|
 //! | [`Ids::next`], [`Ids::take`] | sequential over all processes | only an id whose drawer died holding it |
-//! | [`Lease::next`] | sequential within a block of 4,096 | what is left of a block is given out later; at most a block for each process killed while it draws one |
+//! | [`Lease::next`] | sequential within a block of 1,024 | what is left of a block is given out later; at most a block for each process killed while it draws one |
 //!
 //! In a file, no id is ever given twice, through any kill and any power cut: a mark on disk runs ahead of what is given
 //! out, by a million ids and more, and after a power cut drawing goes on at the mark. What cannot be noticed is a snapshot
@@ -307,7 +307,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Gives the next id: one store of this process's own, but for one draw in 4,096 ids.
+    /// Gives the next id: one store of this process's own, but for one draw in 1,024 ids.
     ///
     /// # Errors
     ///
