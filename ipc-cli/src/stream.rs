@@ -226,12 +226,16 @@ impl Open<'_> {
         .into()
     }
 
-    /// Removes the segment, unless somebody has done so, and perhaps made another in its place.
+    /// Removes the segment, unless somebody has done so, and perhaps made another in its place: when one side is
+    /// interrupted, both remove it.
     pub(crate) fn remove(&self) -> Result<()> {
-        if self.ring.segment().check().is_ok() {
-            Segment::unlink(&self.stream.name)?;
+        if self.ring.segment().check().is_err() {
+            return Ok(());
         }
-        Ok(())
+        match Segment::unlink(&self.stream.name) {
+            Ok(()) | Err(SegmentError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Tells on standard error how fast it went.
