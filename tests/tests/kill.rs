@@ -1,7 +1,6 @@
 //! A process may die after any instruction: mode A for every case of every kind, and some real kills.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ipc_tests::kill::modes::{self, Context, Job, TASTE};
 use ipc_tests::kill::report::Report;
@@ -22,16 +21,7 @@ fn run(jobs: &[Job]) -> Option<Report> {
         seed: 1,
         depth: TASTE,
     };
-    let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    job.run(context);
-                }
-            });
-        }
-    });
+    modes::in_parallel(jobs, |job| job.run(context));
     print!("{}", report.show());
     Some(report)
 }

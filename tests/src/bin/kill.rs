@@ -4,18 +4,20 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use ipc_tests::kill::ground;
 use ipc_tests::kill::modes::{self, Context, Job};
 use ipc_tests::kill::report::Report;
 use ipc_tests::kill::soak;
 use ipc_tests::kill::tracer::{self, Program};
 use ipc_tests::kill::victim;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 /// Kills a process after each instruction of each operation and checks that the others go on.
 #[derive(Parser)]
@@ -86,6 +88,7 @@ fn main() -> Result<ExitCode> {
         std::fs::write(&page, ipc_tests::kill::recovery::page())?;
         return Ok(ExitCode::SUCCESS);
     }
+    leave_nothing()?;
     if let Some(reason) = tracer::obstacle() {
         println!("skipped: {reason}");
         return Ok(ExitCode::SUCCESS);
@@ -161,7 +164,22 @@ fn main() -> Result<ExitCode> {
     })
 }
 
-/// Does all jobs, twice as many at a time as there are processors: they sleep a good deal.
+/// From now on, a signal that asks for the end removes the directories that victims work in before it ends this process. The
+/// victims end with it.
+fn leave_nothing() -> Result<()> {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).context("catch signals")?;
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            // What fails from now on for want of its directory is nothing to tell.
+            let _silence = std::io::stderr().lock();
+            ground::sweep();
+            let _ = signal_hook::low_level::emulate_default_handler(signal);
+        }
+    });
+    Ok(())
+}
+
+/// Does all jobs, as long as there is time.
 fn run(context: Context<'_>, jobs: &[Job], end: Instant) {
     let style = "{elapsed_precise} {wide_bar} {pos}/{len} {msg}";
     let style =
@@ -170,28 +188,20 @@ fn run(context: Context<'_>, jobs: &[Job], end: Instant) {
     bar.enable_steady_tick(Duration::from_millis(200));
     // Where there is nobody to see a bar, a line a minute.
     let told = Mutex::new(Instant::now());
-    let next = AtomicUsize::new(0);
-    let workers = 2 * std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if Instant::now() > end {
-                        let text = "not run, for lack of time";
-                        context.report.violation(job.mode(), &job.title(), text);
-                        continue;
-                    }
-                    bar.set_message(format!("{} kills, {}", context.report.kills(), job.title()));
-                    job.run(context);
-                    bar.inc(1);
-                    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-                    if bar.is_hidden() && told.elapsed() > MINUTE {
-                        *told = Instant::now();
-                        let (done, kills) = (bar.position(), context.report.kills());
-                        eprintln!("{done} of {} done, {kills} kills", jobs.len());
-                    }
-                }
-            });
+    modes::in_parallel(jobs, |job| {
+        if Instant::now() > end {
+            let text = "not run, for lack of time";
+            context.report.violation(job.mode(), &job.title(), text);
+            return;
+        }
+        bar.set_message(format!("{} kills, {}", context.report.kills(), job.title()));
+        job.run(context);
+        bar.inc(1);
+        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        if bar.is_hidden() && told.elapsed() > MINUTE {
+            *told = Instant::now();
+            let (done, kills) = (bar.position(), context.report.kills());
+            eprintln!("{done} of {} done, {kills} kills", jobs.len());
         }
     });
     bar.finish_and_clear();

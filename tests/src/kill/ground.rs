@@ -115,11 +115,40 @@ fn copy_all(from: &Path, to: &Path) -> Result<()> {
 
 /// A new directory on a memory file system, where there is one.
 pub fn scratch_directory() -> Result<TempDir> {
-    let builder = || tempfile::Builder::new().prefix("ipc-kill-").to_owned();
-    if let Ok(directory) = builder().tempdir_in("/dev/shm") {
+    let prefix = scratch_prefix();
+    let builder = || tempfile::Builder::new().prefix(&prefix).to_owned();
+    if let Ok(directory) = builder().tempdir_in(MEMORY) {
         return Ok(directory);
     }
     Ok(builder().tempdir()?)
+}
+
+const MEMORY: &str = "/dev/shm";
+
+/// What the directories of this harness are called, those of its victims among them.
+fn scratch_prefix() -> String {
+    let victim = std::env::args().nth(1).is_some_and(|word| word == "victim");
+    let harness = match victim {
+        true => std::os::unix::process::parent_id(),
+        false => std::process::id(),
+    };
+    format!("ipc-kill-{harness}-")
+}
+
+/// Removes all directories of this harness, which is about to end.
+pub fn sweep() {
+    let prefix = scratch_prefix();
+    for place in [PathBuf::from(MEMORY), std::env::temp_dir()] {
+        for entry in place.read_dir().into_iter().flatten().flatten() {
+            if entry
+                .file_name()
+                .as_encoded_bytes()
+                .starts_with(prefix.as_bytes())
+            {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+    }
 }
 
 /// A region at some moment.

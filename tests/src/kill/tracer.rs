@@ -29,6 +29,11 @@ use crate::kill::report::queued;
 /// How long a system call may take before it counts as waiting for somebody.
 const BLOCKED: Duration = Duration::from_millis(5);
 
+/// No registration that the kernel writes to at moments of its own; and no copy by one instruction that repeats itself,
+/// of which each repetition is a step.
+const TUNABLES: &str = "glibc.pthread.rseq=0:glibc.cpu.x86_rep_movsb_threshold=0x7fffffff:\
+                        glibc.cpu.x86_rep_stosb_threshold=0x7fffffff";
+
 /// A traced process that stands somewhere in its operation.
 #[derive(Debug)]
 pub struct Victim {
@@ -117,7 +122,7 @@ impl Program {
         // The same addresses, and no work of the loader's, in every run.
         command.env_clear();
         command.env("LD_BIND_NOW", "1");
-        command.env("GLIBC_TUNABLES", "glibc.pthread.rseq=0");
+        command.env("GLIBC_TUNABLES", TUNABLES);
         let victim = Victim::spawn(&mut command);
         let mut victim = victim.with_context(|| format!("start {}", self.0.display()))?;
         victim.expect_trap("after exec")?;

@@ -2,13 +2,17 @@
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use super::still::Inspect;
 use crate::kill::adapter::{Case, Scene};
 use crate::kill::ground::Ground;
 use crate::kill::sleeper::Sleeper;
+
+/// How long a sleeper may take to settle.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A survivor that holds something until it is told to let go. Guards borrow what they guard, so it has a thread to itself.
 pub(super) struct Keeper {
@@ -59,6 +63,7 @@ pub(super) struct Company {
     keeper: Option<Keeper>,
     sleep: Option<Sleep>,
     ready: Ready,
+    settled: Ready,
     asleep: Option<Sleeper<Result<String>>>,
 }
 
@@ -72,6 +77,7 @@ impl Company {
             keeper: None,
             sleep: None,
             ready: |_| Ok(true),
+            settled: |_| Ok(true),
             asleep: None,
         }
     }
@@ -93,6 +99,12 @@ impl Company {
         self
     }
 
+    /// The victim begins only when the sleeper has come this far.
+    pub(super) fn settled(mut self, settled: Ready) -> Self {
+        self.settled = settled;
+        self
+    }
+
     /// As a scene.
     pub(super) fn boxed(self) -> Box<dyn Scene> {
         Box::new(self)
@@ -107,6 +119,11 @@ impl Scene for Company {
     fn poise(&mut self) -> Result<()> {
         if let Some(sleep) = self.sleep.take() {
             self.asleep = Some(Sleeper::start(sleep)?);
+        }
+        let until = Instant::now() + PATIENCE;
+        while !(self.settled)(&self.ground)? {
+            ensure!(Instant::now() < until, "a sleeper does not settle");
+            std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
     }

@@ -310,15 +310,22 @@ pub(super) fn advance(
 ) -> Result<()> {
     let address = points[n].address;
     if n > 0 {
-        let visits = points[..=n]
-            .iter()
-            .filter(|point| point.address == address)
-            .count();
         if n == points.len() - 1 && !points[n].system_call {
             // The second marker traps by itself.
             return victim.run_to_end(|| scene.release().map(drop));
         }
-        victim.run_to(address, visits, || scene.release().map(drop))?;
+        // Of an instruction that repeats itself (`rep movsb`) each step is a point, but only the first one a visit. A
+        // system call does not: where points are calls, the same one twice in a row is two visits.
+        let goes_on = |one: &Point, next: &Point| one.address == next.address && !next.system_call;
+        let visits = || points[..=n].chunk_by(goes_on);
+        let repeated = visits().next_back().map_or(0, |visit| visit.len() - 1);
+        let visits = visits().filter(|visit| visit[0].address == address).count();
+        if repeated < n {
+            victim.run_to(address, visits, || scene.release().map(drop))?;
+        }
+        for _ in 0..repeated {
+            victim.step()?;
+        }
     }
     ensure!(
         victim.address()? == address,

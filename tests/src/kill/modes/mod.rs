@@ -13,9 +13,11 @@ pub use recoverers::recoverers;
 pub use stops::stops;
 pub use trace::{End, Point, Trace, Traces, trace};
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use ipc_benches::process;
 
 use crate::kill::adapter::{self, Adapter, Case, Pair};
 use crate::kill::report::Report;
@@ -216,6 +218,24 @@ impl Job {
         let kind = self.adapter.kind();
         context.report.took(self.letter, kind, begun.elapsed());
     }
+}
+
+/// Does something with all jobs, two at a time on each processor: they sleep a good deal. A worker stays on its processor,
+/// and so do its victims: a step goes over and back, which takes several times as long between two of them.
+pub fn in_parallel(jobs: &[Job], work: impl Fn(&Job) + Sync) {
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for cpu in process::cpus().into_iter().flat_map(|cpu| [cpu, cpu]) {
+            let (next, work) = (&next, &work);
+            scope.spawn(move || {
+                // Where that is not allowed, it takes longer.
+                let _ = process::pin(cpu);
+                while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    work(job);
+                }
+            });
+        }
+    });
 }
 
 /// Follows an operation through its outcomes, which it must pass in order.

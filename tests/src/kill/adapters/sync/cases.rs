@@ -1,6 +1,7 @@
 //! Which operations are killed in which states, and what survivors may find.
 
 use super::Sync;
+use super::stage::{PASSED_OVER, WRITER_PASSED_OVER};
 use crate::kill::adapter::{Case, Pair};
 
 /// Every operation in every state.
@@ -32,7 +33,9 @@ pub(super) fn cases(kind: Sync) -> Vec<Case> {
             )
             .blocking(),
             case("unlock", "nobody waits", end),
-            case("unlock", "waiter asleep", end),
+            // Which way it goes depends on how long the waiter has been asleep.
+            case("unlock", "waiter asleep", end).in_any_order(),
+            case("unlock", PASSED_OVER, end),
         ],
         Sync::RwLock => vec![
             case("write", "free", set),
@@ -48,8 +51,9 @@ pub(super) fn cases(kind: Sync) -> Vec<Case> {
             case("read", "written by another", &["1"])
                 .blocking()
                 .in_copies(&["1 holder died", "1"]),
-            case("end writing", "reader asleep", end),
-            case("end writing", "writer asleep", end),
+            case("end writing", "reader asleep", end).in_any_order(),
+            case("end writing", "writer asleep", end).in_any_order(),
+            case("end writing", WRITER_PASSED_OVER, end),
             case("end reading", "nobody waits", &["1"]),
             case("end reading", "writer asleep", &["1"]),
         ],

@@ -1,5 +1,6 @@
 //! A lock, a register or a counter in the state of a case, and those who hold it or wait for it.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -16,6 +17,18 @@ use crate::kill::parcel::Parcel;
 
 /// How long a survivor sleeps at most.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// States in which the sleeper is next: it has been passed over for so long that the lock is handed over to it. In those
+/// where it is just asleep it may be, or not yet, which makes a difference to the victim.
+pub(super) const PASSED_OVER: &str = "waiter passed over";
+pub(super) const WRITER_PASSED_OVER: &str = "writer passed over";
+
+/// Whether somebody is written into the place of the next one in the lock, which is the first word of what it guards.
+fn is_next(ground: &Ground) -> Result<bool> {
+    let object = ground.segment().object(ONLY)?;
+    let word = object.area().word32(0)?.load(Relaxed);
+    Ok(word >> 14 & ((1 << 14) - 1) != 0)
+}
 
 /// The object of a case.
 pub(super) fn stage(kind: Sync, case: &Case) -> Result<Box<dyn Scene>> {
@@ -59,17 +72,23 @@ fn mutex(case: &Case, ground: Ground) -> Result<Box<dyn Scene>> {
             keep();
             Ok(())
         })?),
-        "waiter asleep" => company(ground).asleep(
-            move || match mutex.lock_until(Instant::now() + PATIENCE) {
-                Ok(guard) => Ok(show(guard.get().open()?, false)),
-                Err(LockError::OwnerDied(mut guard)) => {
-                    guard.mark_consistent();
-                    Ok(show(guard.get().open()?, true))
-                }
-                Err(error) => Err(described(&error)),
-            },
-            |_| Ok(true),
-        ),
+        state if state.starts_with("waiter") => company(ground)
+            .settled(if state == PASSED_OVER {
+                is_next
+            } else {
+                |_| Ok(true)
+            })
+            .asleep(
+                move || match mutex.lock_until(Instant::now() + PATIENCE) {
+                    Ok(guard) => Ok(show(guard.get().open()?, false)),
+                    Err(LockError::OwnerDied(mut guard)) => {
+                        guard.mark_consistent();
+                        Ok(show(guard.get().open()?, true))
+                    }
+                    Err(error) => Err(described(&error)),
+                },
+                |_| Ok(true),
+            ),
         _ => company(ground),
     }
     .boxed())
@@ -101,17 +120,23 @@ fn rwlock(case: &Case, ground: Ground) -> Result<Box<dyn Scene>> {
             keep();
             Ok(())
         })?),
-        (_, "writer asleep") => company(ground).asleep(
-            move || match lock.write_until(Instant::now() + PATIENCE) {
-                Ok(guard) => Ok(show(guard.get().open()?, false)),
-                Err(LockError::OwnerDied(mut guard)) => {
-                    guard.mark_consistent();
-                    Ok(show(guard.get().open()?, true))
-                }
-                Err(error) => Err(described(&error)),
-            },
-            |_| Ok(true),
-        ),
+        (_, state) if state.starts_with("writer") => company(ground)
+            .settled(if state == WRITER_PASSED_OVER {
+                is_next
+            } else {
+                |_| Ok(true)
+            })
+            .asleep(
+                move || match lock.write_until(Instant::now() + PATIENCE) {
+                    Ok(guard) => Ok(show(guard.get().open()?, false)),
+                    Err(LockError::OwnerDied(mut guard)) => {
+                        guard.mark_consistent();
+                        Ok(show(guard.get().open()?, true))
+                    }
+                    Err(error) => Err(described(&error)),
+                },
+                |_| Ok(true),
+            ),
         (_, "reader asleep") => company(ground).asleep(
             move || match lock.read_until(Instant::now() + PATIENCE) {
                 Ok(guard) => Ok(show(guard.get().open()?, false)),
