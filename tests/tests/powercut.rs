@@ -32,7 +32,7 @@ fn work(disk: &Rc<Disk>, random: &mut Random, steps: u64) -> Result<(), Refusal>
     for process in 1..=1 + random.below(2) as u32 {
         let counter = counter(disk, process);
         counter.attach(participant(process), 0)?;
-        let lease: Option<Lease<Logged>> = counter.lease(participant(process));
+        let lease: Option<Lease<Logged>> = counter.lease(participant(process), ());
         processes.push((counter, lease.expect("a lease")));
     }
     for _ in 0..steps {

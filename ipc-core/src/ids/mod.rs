@@ -6,7 +6,7 @@
 //! | call | order | gaps |
 //! |---|---|---|
 //! | [`Ids::next`], [`Ids::take`] | sequential over all processes | only an id whose drawer died holding it |
-//! | [`Lease::next`] | sequential within a block of 1,024 | what is left of a block is given out later; at most a block for each process killed while it draws one |
+//! | [`Lease::next`] | sequential within a block of 4,096 | what is left of a block is given out later; at most a block for each process killed while it draws one |
 //!
 //! In a file, no id is ever given twice, through any kill and any power cut: a mark on disk runs ahead of what is given
 //! out, by a million ids and more, and after a power cut drawing goes on at the mark. What cannot be noticed is a snapshot
@@ -262,11 +262,8 @@ impl Ids {
     /// [`IdsError::LeaseTaken`].
     pub fn lease(&self) -> Result<Lease, IdsError> {
         self.here()?;
-        let lease = self.counter.lease(self.me).ok_or(IdsError::LeaseTaken)?;
-        Ok(Lease {
-            lease,
-            _attached: Box::new(self.object.clone()),
-        })
+        let lease = self.counter.lease(self.me, self.object.clone());
+        Ok(Lease(lease.ok_or(IdsError::LeaseTaken)?))
     }
 
     /// What is known about the ids.
@@ -298,16 +295,13 @@ impl Ids {
 
 /// Ids at the speed of a local counter. What is left of the block when it is dropped is given out later.
 #[derive(Debug)]
-pub struct Lease {
-    // Dropped before the attachment is, whose row it has.
-    lease: protocol::Lease<Mapped>,
-    /// Without it our row would be given back, and our block be taken for one that was left behind. Boxed, so that only
-    /// what an id needs lies here.
-    _attached: Box<Object>,
-}
+pub struct Lease(
+    /// With the attachment: without it our row would be given back, and our block be taken for one that was left behind.
+    protocol::Lease<Mapped, Object>,
+);
 
 impl Lease {
-    /// Gives the next id: one store of this process's own, but for one draw in 1,024 ids.
+    /// Gives the next id: one store of this process's own, but for one draw in 4,096 ids.
     ///
     /// # Errors
     ///
@@ -315,6 +309,6 @@ impl Lease {
     #[inline]
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<u64, IdsError> {
-        Ok(self.lease.give()? + 1)
+        Ok(self.0.give()? + 1)
     }
 }

@@ -2,12 +2,18 @@
 //!
 //! The state of a lease is in its row, see [the protocol](super). What is here besides lies in the memory of its holder, outside
 //! of the seam: a forked child inherits it, and finds its bound at zero.
+//!
+//! # Safety
+//!
+//! A lease drops its block by value, once, in its own drop.
+#![allow(unsafe_code)]
 
+use std::mem::ManuallyDrop;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::{BLOCK, Counter, DRAWING, ONE_LOST, Refusal, Row};
 use crate::fork::{Bound, BoundOwner, Process};
-use crate::memory::{LockByte, Memory};
+use crate::memory::{LockByte, Memory, Word64};
 use crate::participant::ParticipantId;
 
 /// Every so many refills a lease looks for ranges that others left behind.
@@ -18,8 +24,9 @@ impl<M: Memory> Counter<M> {
         LockByte::Object(self.lock + self.leases.len() as u64 + u64::from(row))
     }
 
-    /// The lease of a participant's row, unless it has it already, or there are fewer rows than participants.
-    pub fn lease(&self, me: ParticipantId) -> Option<Lease<M>> {
+    /// The lease of a participant's row, unless it has it already, or there are fewer rows than participants. `attached` is
+    /// what the row is ours by: it is kept for as long as the lease.
+    pub fn lease<A>(&self, me: ParticipantId, attached: A) -> Option<Lease<M, A>> {
         let row = self.leases.get(usize::from(me.get()) - 1)?.clone();
         if !self.memory().try_lock(self.lease_byte(me.get())) {
             return None;
@@ -31,7 +38,8 @@ impl<M: Memory> Counter<M> {
         Some(Lease {
             next,
             bound: own.bound(),
-            block: Box::new(Block {
+            given: ManuallyDrop::new(row.next.clone()),
+            block: ManuallyDrop::new(Box::new(Block {
                 bound: own,
                 row,
                 end,
@@ -40,7 +48,8 @@ impl<M: Memory> Counter<M> {
                 me,
                 process: Process::current(),
                 counter: self.clone(),
-            }),
+                _attached: attached,
+            })),
         })
     }
 }
@@ -48,19 +57,22 @@ impl<M: Memory> Counter<M> {
 /// A block of ids from which one participant gives them out without asking anybody.
 ///
 /// What every id needs are fields of their own, to which no reference is ever taken, so that a loop may keep them in
-/// registers.
+/// registers. That takes a drop which is inlined even where a panic unwinds, so it is as short as can be: a lease whose
+/// address is known to a call lies in memory, and an id takes half as long again.
 #[derive(Debug)]
-pub struct Lease<M: Memory> {
+pub struct Lease<M: Memory, A = ()> {
     next: u64,
     /// The end of the block, or zero in a forked child: one comparison tells that there is an id to give, and that it is
     /// ours to give.
     bound: Bound,
-    block: Box<Block<M>>,
+    /// Where `next` is stored: the word of the row.
+    given: ManuallyDrop<Word64<M>>,
+    block: ManuallyDrop<Box<Block<M, A>>>,
 }
 
 /// What a lease needs besides its next id.
 #[derive(Debug)]
-struct Block<M: Memory> {
+struct Block<M: Memory, A> {
     bound: BoundOwner,
     row: Row<M>,
     end: u64,
@@ -69,9 +81,11 @@ struct Block<M: Memory> {
     me: ParticipantId,
     process: Process,
     counter: Counter<M>,
+    /// Dropped after the row was given back.
+    _attached: A,
 }
 
-impl<M: Memory> Lease<M> {
+impl<M: Memory, A> Lease<M, A> {
     /// Gives the next id.
     ///
     /// # Errors
@@ -87,12 +101,26 @@ impl<M: Memory> Lease<M> {
         self.next += 1;
         // ORDERING: Release pairs with the Acquire in `leftover`. Before the id is given: whoever has the row after us
         // does not give it again.
-        self.block.row.next.store(self.next, Release);
+        self.given.store(self.next, Release);
         Ok(id)
     }
 }
 
-impl<M: Memory> Block<M> {
+impl<M: Memory, A> Drop for Lease<M, A> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: whoever drops the lease does not use it any more.
+        let given = unsafe { ManuallyDrop::take(&mut self.given) };
+        // SAFETY: as above.
+        let block = unsafe { ManuallyDrop::take(&mut self.block) };
+        give_back(given, block);
+    }
+}
+
+#[inline(never)]
+fn give_back<M: Memory, A>(_: Word64<M>, _: Box<Block<M, A>>) {}
+
+impl<M: Memory, A> Block<M, A> {
     /// Sees to it that there is an id to give, and says which is the next one. `next` was that until now.
     #[cold]
     fn ready(&mut self, next: u64) -> Result<u64, Refusal> {
@@ -159,7 +187,7 @@ impl<M: Memory> Block<M> {
     }
 }
 
-impl<M: Memory> Drop for Block<M> {
+impl<M: Memory, A> Drop for Block<M, A> {
     fn drop(&mut self) {
         self.counter
             .memory()
