@@ -443,6 +443,35 @@ fn partners_of_orderings_are_there() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+// Would catch a change that leaves a mutant behind, which then counts for nothing until somebody runs them all.
+#[test]
+fn every_mutant_can_be_made() {
+    let mutants = root().join("tests/mutants");
+    let patches: Vec<_> = fs::read_dir(mutants)
+        .expect("the mutants")
+        .map(|entry| entry.expect("a readable entry").path())
+        .collect();
+    assert!(patches.len() > 100, "{} mutants", patches.len());
+    for patch in patches {
+        let mut git = Command::new("git");
+        git.current_dir(root())
+            .args(["apply", "--check"])
+            .arg(&patch);
+        match git.output() {
+            Ok(done) => assert!(
+                done.status.success(),
+                "{}: {}",
+                patch.display(),
+                String::from_utf8_lossy(&done.stderr)
+            ),
+            Err(error) => {
+                println!("skipped: git cannot be started: {error}");
+                return;
+            }
+        }
+    }
+}
+
 // Would catch a word that processes change together and that the book says nothing of.
 #[test]
 fn every_state_word_is_in_the_book() {
