@@ -83,7 +83,10 @@ impl Arguments {
         };
         // It would be a pity to learn after a long run that there is nowhere to write.
         if let Some(path) = &self.html {
-            File::create(path).with_context(unwritable(path))?;
+            // What is there already stays until there is something better.
+            let mut file = File::options();
+            let file = file.create(true).append(true).open(path);
+            file.with_context(unwritable(path))?;
         }
         // Without a steady tick, which would be a second thread.
         let bar = ProgressBar::new(1000).with_style(ProgressStyle::with_template(

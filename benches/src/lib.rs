@@ -89,11 +89,17 @@ const QUICK_RACE: Duration = Duration::from_secs(4);
 const TURN: f64 = 40e6;
 const QUICK_TURN: f64 = 10e6;
 
+/// What is asked for is not there.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NoSuch(pub String);
+
 /// Runs suites.
 ///
 /// # Errors
 ///
-/// If there are not two CPUs, if a suite or a subject has no such name, or if the process has several threads.
+/// [`NoSuch`] if there is no CPU, suite, subject or payload as asked for. If there are not two CPUs, or if the process has
+/// several threads.
 pub fn run(
     options: &Options,
     subjects: &[Box<dyn Subject>],
@@ -101,7 +107,9 @@ pub fn run(
 ) -> Result<Report> {
     let here = process::cpus();
     if let Some(cpu) = options.cpus.iter().find(|cpu| !here.contains(cpu)) {
-        bail!("CPU {cpu} is not one that this process may use; there are {here:?}");
+        bail!(NoSuch(format!(
+            "CPU {cpu} is not one that this process may use; there are {here:?}"
+        )));
     }
     let cpus = if options.cpus.is_empty() {
         here
@@ -117,10 +125,10 @@ pub fn run(
         .iter()
         .find(|name| !names.contains(&name.as_str()))
     {
-        Some(name) => bail!(
+        Some(name) => Err(NoSuch(format!(
             "there is no {what} {name:?}; there are {}",
             names.join(", ")
-        ),
+        ))),
         None => Ok(()),
     };
     let suites: Vec<&str> = SUITES.iter().map(|(name, _)| *name).collect();
@@ -146,7 +154,9 @@ pub fn run(
         };
         let races = races_of(&options.suites, &everything);
         let sizes: BTreeSet<usize> = races.iter().map(sizes).collect();
-        bail!("nothing is measured with messages of {payload} bytes; there are {sizes:?}");
+        bail!(NoSuch(format!(
+            "nothing is measured with messages of {payload} bytes; there are {sizes:?}"
+        )));
     }
     let others = races.iter().flat_map(|race| &race.entries);
     let mut all: Vec<&str> = others

@@ -51,6 +51,9 @@ impl Ended {
             if let Some(ended) = cause.downcast_ref::<Self>() {
                 return ended.clone();
             }
+            if let Some(ipc_benches::NoSuch(what)) = cause.downcast_ref() {
+                return Self::Usage(what.clone());
+            }
             let broken = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
             if cause.downcast_ref::<io::Error>().is_some_and(broken) {
                 return Self::NoReader;

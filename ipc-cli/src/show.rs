@@ -216,8 +216,15 @@ pub(crate) fn plain(text: &str) -> String {
     text.chars().take(LONGEST).map(escaped).collect()
 }
 
-/// A name in a command that is told for a shell: as it is, or in quotes.
+/// A name as the last word of a command that is told for a shell: as it is, or in quotes; and never an option.
 pub(crate) fn quoted(name: &str) -> String {
+    if name.starts_with('-') {
+        return format!("-- {}", word(name));
+    }
+    word(name)
+}
+
+fn word(name: &str) -> String {
     let harmless = |c: char| c.is_ascii_alphanumeric() || "._-+/@%=:,".contains(c);
     if !name.is_empty() && name.chars().all(harmless) {
         return name.to_owned();
@@ -375,6 +382,7 @@ mod tests {
     fn a_name_in_a_command_is_one_word() {
         assert_eq!(quoted("feed-1.x"), "feed-1.x");
         assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("-x y"), "-- '-x y'");
         assert_eq!(quoted("$(reboot)"), "'$(reboot)'");
         assert_eq!(quoted("it's"), "$'it\\'s'");
         assert_eq!(quoted("\u{e9}"), "$'\\U000000e9'");

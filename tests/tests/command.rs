@@ -80,6 +80,27 @@ fn help_and_mistakes_have_their_exit_codes() {
     }
 }
 
+// Would catch a wrong name that is answered as though a race had failed, and a page of an earlier run that is lost to it.
+#[test]
+fn to_race_what_there_is_not_is_a_mistake_of_usage() {
+    let room = Room::new();
+    let page = room.path().join("page.html");
+    fs::write(&page, "earlier").expect("a file");
+    let page = page.to_str().expect("a path in ASCII");
+    for wrong in [
+        ["--suites", "x"],
+        ["--subjects", "x"],
+        ["--payloads", "3"],
+        ["--cpus", "999"],
+    ] {
+        let arguments = [&["bench", "--html", page], &wrong[..]].concat();
+        let done = run(&mut ipc(&room, &arguments));
+        assert_eq!(done.code, Some(2), "{wrong:?}: {}", done.err);
+        assert!(done.err.contains("there"), "{wrong:?}: {}", done.err);
+        assert_eq!(fs::read_to_string(page).expect("the page"), "earlier");
+    }
+}
+
 // Would catch a segment that is not seen, a process taken for dead or alive that is not, and a look that changes
 // or trips over what it looks at.
 #[test]
