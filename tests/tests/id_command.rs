@@ -48,10 +48,10 @@ fn get_goes_on_where_the_last_command_stopped() {
     );
     assert_eq!(
         (&shown["last"], &shown["leased"], &shown["lost"]),
-        (&1028.into(), &1021.into(), &0.into())
+        (&4100.into(), &4093.into(), &0.into())
     );
     assert!(shown["changed_unix_ns"].as_u64().unwrap() > 1_700_000_000_000_000_000);
-    assert!(stdout(&ipc(&["show", &file])).contains("last id drawn   1028"));
+    assert!(stdout(&ipc(&["show", &file])).contains("last id drawn   4100"));
 }
 
 // An init that replaced the file would give every id a second time.
