@@ -48,9 +48,9 @@ pub(super) fn races<'a>(context: &'a Context<'a>) -> Vec<Race<'a>> {
 
 fn race(batch: usize, processes: usize, mut entries: Vec<Entry<'_>>) -> Race<'_> {
     for entry in &mut entries {
-        // A lease is drawn a thousand times and more. The mark of a new file is written first for one id and then for ever
-        // more of them: whoever draws hundreds of thousands pays for all of these.
-        entry.least = 2_000_000;
+        // The mark of a new file runs ahead by a million ids at first, and by ever more while it is reached within a second.
+        // Leases reach the first ones at once: what they cost shows once these count for little.
+        entry.least = if batch > 1 { 20_000_000 } else { 2_000_000 };
     }
     Race {
         heading: Heading {
