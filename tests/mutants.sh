@@ -11,6 +11,11 @@ trap 'git -C "$root" worktree remove --force "$scratch/tree" >/dev/null 2>&1; rm
 trap 'exit 1' HUP INT TERM
 git -C "$root" worktree add --quiet --detach "$scratch/tree" HEAD || exit 1
 export CARGO_TARGET_DIR="${MUTANTS_TARGET_DIR:-$root/target/mutants}"
+if [ "$(realpath -m "$CARGO_TARGET_DIR")" = "$(realpath -m "$root/target")" ]; then
+    # Cargo knows a package by its place in the workspace, and what it built by the time of the sources.
+    echo "mutants.sh: not into $CARGO_TARGET_DIR: the last mutant would be taken there for what the sources at hand give" >&2
+    exit 2
+fi
 cd "$scratch/tree" || exit 1
 
 # Whether a name holds one of the parts asked for, or none was asked for.
