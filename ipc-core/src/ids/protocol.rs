@@ -52,7 +52,7 @@ use crate::mark::{self, Mark};
 use crate::memory::{Area, LockByte, Memory, OutOfArea, Word32, Word64};
 use crate::participant::ParticipantId;
 
-/// Ids of one lease block: so many that the draw of one, some 100 ns where several processes contend for it, is lost in
+/// Ids of one lease block: so many that the draw of one, some 160 ns where several processes contend for it, is lost in
 /// what its ids cost.
 pub const BLOCK: u64 = 4096;
 

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use ipc_core::segment::{Place, SegmentOptions};
-use ipc_core::sync::{Attach, Latest, LockError, Mutex, ONLY, Once, RwLock, Semaphore, Sequence};
+use ipc_core::sync::{
+    Attach, Guard, Latest, LockError, Mutex, ONLY, Once, RwLock, Semaphore, Sequence,
+};
 
 use super::look::{self, described, show};
 use super::{NEW, Sync};
@@ -28,6 +30,26 @@ fn is_next(ground: &Ground) -> Result<bool> {
     let object = ground.segment().object(ONLY)?;
     let word = object.area().word32(0)?.load(Relaxed);
     Ok(word >> 14 & ((1 << 14) - 1) != 0)
+}
+
+/// How far the sleeper of a state must have come.
+fn settled(state: &str) -> fn(&Ground) -> Result<bool> {
+    match state {
+        PASSED_OVER | WRITER_PASSED_OVER => is_next,
+        _ => |_| Ok(true),
+    }
+}
+
+/// What somebody finds who has waited for a lock, and repairs it.
+fn found(locked: Result<Guard<'_, Parcel>, LockError<Guard<'_, Parcel>>>) -> Result<String> {
+    match locked {
+        Ok(guard) => Ok(show(guard.get().open()?, false)),
+        Err(LockError::OwnerDied(mut guard)) => {
+            guard.mark_consistent();
+            Ok(show(guard.get().open()?, true))
+        }
+        Err(error) => Err(described(&error)),
+    }
 }
 
 /// The object of a case.
@@ -72,23 +94,10 @@ fn mutex(case: &Case, ground: Ground) -> Result<Box<dyn Scene>> {
             keep();
             Ok(())
         })?),
-        state if state.starts_with("waiter") => company(ground)
-            .settled(if state == PASSED_OVER {
-                is_next
-            } else {
-                |_| Ok(true)
-            })
-            .asleep(
-                move || match mutex.lock_until(Instant::now() + PATIENCE) {
-                    Ok(guard) => Ok(show(guard.get().open()?, false)),
-                    Err(LockError::OwnerDied(mut guard)) => {
-                        guard.mark_consistent();
-                        Ok(show(guard.get().open()?, true))
-                    }
-                    Err(error) => Err(described(&error)),
-                },
-                |_| Ok(true),
-            ),
+        state if state.starts_with("waiter") => company(ground).settled(settled(state)).asleep(
+            move || found(mutex.lock_until(Instant::now() + PATIENCE)),
+            |_| Ok(true),
+        ),
         _ => company(ground),
     }
     .boxed())
@@ -120,23 +129,12 @@ fn rwlock(case: &Case, ground: Ground) -> Result<Box<dyn Scene>> {
             keep();
             Ok(())
         })?),
-        (_, state) if state.starts_with("writer") => company(ground)
-            .settled(if state == WRITER_PASSED_OVER {
-                is_next
-            } else {
-                |_| Ok(true)
-            })
-            .asleep(
-                move || match lock.write_until(Instant::now() + PATIENCE) {
-                    Ok(guard) => Ok(show(guard.get().open()?, false)),
-                    Err(LockError::OwnerDied(mut guard)) => {
-                        guard.mark_consistent();
-                        Ok(show(guard.get().open()?, true))
-                    }
-                    Err(error) => Err(described(&error)),
-                },
+        (_, state) if state.starts_with("writer") => {
+            company(ground).settled(settled(state)).asleep(
+                move || found(lock.write_until(Instant::now() + PATIENCE)),
                 |_| Ok(true),
-            ),
+            )
+        }
         (_, "reader asleep") => company(ground).asleep(
             move || match lock.read_until(Instant::now() + PATIENCE) {
                 Ok(guard) => Ok(show(guard.get().open()?, false)),
