@@ -45,6 +45,10 @@ pub struct Arguments {
     #[arg(long, value_name = "BYTES,…", value_delimiter = ',')]
     payloads: Vec<usize>,
 
+    /// Only the races and subjects that a target is about, as `targets` judges them
+    #[arg(long)]
+    judged: bool,
+
     /// The CPUs to run on; pairs run on the first two [default: all]
     #[arg(long, value_name = "CPU,…", value_delimiter = ',')]
     cpus: Vec<usize>,
@@ -78,6 +82,7 @@ impl Arguments {
             suites: self.suites.clone(),
             subjects: self.subjects.clone(),
             payloads: self.payloads.clone(),
+            judged: self.judged,
             cpus: self.cpus.clone(),
             time: self.seconds.map(Duration::from_secs),
         };

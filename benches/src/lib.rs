@@ -34,6 +34,7 @@ pub mod report;
 pub mod stats;
 pub mod subject;
 pub mod suites;
+pub mod targets;
 pub mod transport;
 
 use std::collections::BTreeSet;
@@ -58,6 +59,9 @@ pub struct Options {
     pub subjects: Vec<String>,
     /// Only these payloads, in bytes; all of each suite's if empty.
     pub payloads: Vec<usize>,
+    /// Only the races, and in them only the subjects, that a [target](targets) is about: what there is to judge, in a few
+    /// minutes.
+    pub judged: bool,
     /// The CPUs to run on, two or more; the first two are those of a pair. All that the process may use if empty.
     pub cpus: Vec<usize>,
     /// How long the whole run should take. If not given, it depends on how much there is to run.
@@ -169,6 +173,9 @@ pub fn run(
     for race in &mut races {
         race.entries
             .retain(|entry| wants(&options.subjects, &entry.name));
+    }
+    if options.judged {
+        targets::only_judged(&mut races);
     }
     races.retain(|race| !race.entries.is_empty());
     let (start, count) = (Instant::now(), races.len());
