@@ -50,6 +50,16 @@ word!(2, u16, AtomicU16, store_2, load_2);
 word!(4, u32, AtomicU32, store_4, load_4);
 word!(8, u64, AtomicU64, store_8, load_8);
 
+/// Loads 16 bytes from `from`, for which the caller vouches.
+#[inline(always)]
+pub(super) unsafe fn load_16(from: *const u8) -> [u8; 16] {
+    // SAFETY: the caller vouches for 16 bytes, of which these are the first 8.
+    let low = unsafe { load_8(from) };
+    // SAFETY: as above; these are the last 8.
+    let high = unsafe { load_8(from.wrapping_add(8)) };
+    bytemuck::cast([low, high])
+}
+
 /// Copies `from` to the shared address `to`.
 ///
 /// # Safety

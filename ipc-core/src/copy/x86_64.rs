@@ -12,7 +12,7 @@
 #![allow(unsafe_code)]
 
 use core::{
-    arch::asm,
+    arch::{asm, x86_64::__m128i},
     sync::atomic::{AtomicU8, Ordering::Relaxed},
 };
 use std::arch::is_x86_feature_detected;
@@ -85,6 +85,18 @@ word!(
     "mov {word}, qword ptr [{from}]",
     reg
 );
+
+/// Loads 16 bytes from `from`, for which the caller vouches, through one register.
+#[inline(always)]
+pub(super) unsafe fn load_16(from: *const u8) -> [u8; 16] {
+    let word: __m128i;
+    // SAFETY: it reads the bytes at `from` that the caller vouches for, and writes a register.
+    unsafe {
+        asm!("movdqu {word}, xmmword ptr [{from}]", from = in(reg) from, word = lateout(xmm_reg) word,
+            options(nostack, preserves_flags, readonly));
+    }
+    bytemuck::cast(word)
+}
 
 /// Copies `from` to `to`, for which the caller vouches over the whole length.
 #[inline(always)]
