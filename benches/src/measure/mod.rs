@@ -138,13 +138,15 @@ fn filler_sum(words: usize) -> u64 {
     (1..words).map(filler).fold(0, u64::wrapping_add)
 }
 
-/// Whether all words but the first are those of a message. Reads every one of them.
+/// Whether all words but the first are those of a message. Reads every one of them, from the first on: a message that was
+/// just stored by wide registers is then loaded as it was stored. Loads across two stores have to wait for both, and for all
+/// that was stored before them.
 #[inline]
 fn is_whole(message: &Words, filler_sum: u64) -> bool {
-    let sum = message[1..]
+    let sum = message
         .iter()
         .fold(0_u64, |sum, word| sum.wrapping_add(*word));
-    sum == filler_sum
+    sum.wrapping_sub(message[0]) == filler_sum
 }
 
 /// Whether a message is the one of that number, every word of it.
