@@ -1,12 +1,14 @@
 //! Broadcast rings.
 
-use ipc_ring::broadcast::{Receiver, Sender, Shared, Start};
-use ipc_ring::side::{ReceiveSide, Refusal, SendSide, Side, Whole};
+use std::sync::atomic::Ordering::Relaxed;
+
+use ipc_ring::broadcast::{Receiver, Sender, Shared, Start, full};
+use ipc_ring::side::{Peek, ReceiveSide, Refusal, SendSide, Side, Whole};
 use ipc_tests::loom_memory::orderings::Weakening;
 use ipc_tests::loom_memory::{LoomMemory, Places};
 use loom::thread;
 
-use super::claims::Claim;
+use super::claims::{Claim, cover};
 use super::follower::follow;
 
 /// Where rows begin, what is in one, and where slots begin.
@@ -282,4 +284,165 @@ const FOLLOWED: Claim = Claim {
 #[test]
 fn an_onlooker_sees_whole_messages() {
     FOLLOWED.prove();
+}
+
+/// A producer that finds a message whose predecessor died before it had moved the tail, and a reader that comes meanwhile.
+fn succeeded(weakening: Option<Weakening>) {
+    let memory = memory(weakening, 1, false);
+    let other = memory.of(2);
+    let producer = thread::spawn(move || {
+        // What the predecessor left, of which its successor learns with the role.
+        ring(&other).sender().payload().write(0, &message(0));
+        let word = other.area().word64(SLOTS).unwrap();
+        word.store(full(0), Relaxed);
+        ring(&other).sender();
+    });
+    let mut watcher = ring(&memory).watcher(Start::Oldest, false);
+    producer.join().unwrap();
+    let mut found = [0; 16];
+    assert_eq!(watcher.try_pop_one(&mut found), Ok(()));
+    assert_eq!(found, message(0));
+}
+
+const SUCCEEDED: Claim = Claim {
+    model: succeeded,
+    needs: &[
+        "broadcast::sender 3: Release",
+        "broadcast_readers::watcher: Acquire",
+    ],
+};
+
+/// Catches a newcomer that is told by a successor's tail of a message which it then does not find.
+#[test]
+fn a_newcomer_finds_what_a_dead_producer_left() {
+    SUCCEEDED.prove();
+}
+
+/// An onlooker that looks for the oldest message while it is pushed.
+fn looked_for(weakening: Option<Weakening>) {
+    let memory = memory(weakening, 1, false);
+    let other = memory.of(2);
+    let producer = thread::spawn(move || push(&mut ring(&other).sender(), 0..1));
+    let ring = ring(&memory);
+    let spot = ring.oldest(0);
+    producer.join().unwrap();
+    let mut found = Vec::new();
+    assert!(ring.peek(0, spot, &mut found).is_ok());
+    assert_eq!(found, message(0));
+}
+
+const LOOKED_FOR: Claim = Claim {
+    model: looked_for,
+    needs: &[
+        "broadcast::publish 2: Release",
+        "broadcast_readers::oldest: Acquire",
+    ],
+};
+
+/// Catches an onlooker that begins behind a message which is there.
+#[test]
+fn an_onlooker_finds_the_oldest_message() {
+    LOOKED_FOR.prove();
+}
+
+/// A reader that is waited for, and comes while a message is pushed that it wants.
+fn comes_for_the_oldest(weakening: Option<Weakening>) {
+    let memory = memory(weakening, 2, false);
+    let other = memory.of(2);
+    let producer = thread::spawn(move || push(&mut ring(&other).sender(), 0..1));
+    let mut receiver = ring(&memory).receiver(0, Start::Oldest);
+    producer.join().unwrap();
+    let mut found = [0; 16];
+    assert_eq!(receiver.try_pop_one(&mut found), Ok(()));
+    assert_eq!(found, message(0));
+}
+
+const COMES_FOR_THE_OLDEST: Claim = Claim {
+    model: comes_for_the_oldest,
+    needs: &[
+        "broadcast::publish 2: Release",
+        "broadcast_readers::join 2: Acquire",
+    ],
+};
+
+/// Catches a newcomer that begins behind a message which nobody was about to write over.
+#[test]
+fn a_newcomer_that_is_waited_for_finds_the_oldest_message() {
+    COMES_FOR_THE_OLDEST.prove();
+}
+
+const CLAIMS: &[Claim] = &[
+    TORN,
+    WAITED_FOR,
+    CLOSED,
+    COMES,
+    OLDEST,
+    LEAVES,
+    FOLLOWED,
+    SUCCEEDED,
+    LOOKED_FOR,
+    COMES_FOR_THE_OLDEST,
+];
+
+/// Catches an ordering that nothing shows to be needed.
+#[test]
+fn every_ordering_of_broadcast_rings_is_needed() {
+    let role = "the role carries what its last holder did";
+    let rough = "a length is rough in any case";
+    let compared = "only compared: the copy loads it again";
+    let unread = "nothing has been read from there on";
+    let one_slot = "in a ring of one slot the producer looks again before each message; of more there are too many executions";
+    let noticed =
+        "in these models nobody streams, so that the fence of the last notice stands before it";
+    cover(
+        "broadcast",
+        &[CLAIMS],
+        &[
+            ("sender: Acquire", role),
+            ("sender 2: Acquire", role),
+            ("oldest: Acquire", compared),
+            ("len: Acquire", rough),
+        ],
+    );
+    cover(
+        "broadcast_readers",
+        &[CLAIMS],
+        &[
+            (
+                "receiver: Acquire",
+                "the tail is loaded again once it has joined",
+            ),
+            ("receiver 2: Acquire", role),
+            ("newest: Acquire", unread),
+            ("nothing: Acquire", compared),
+            ("nothing 3: Acquire", compared),
+            (
+                "lag: Acquire",
+                "the word tells how far ahead the producer is at least",
+            ),
+            ("lag 2: Acquire", compared),
+            ("len: Acquire", rough),
+            ("join: Release", unread),
+            ("join 3: Release", unread),
+            ("take_newest: Acquire", compared),
+        ],
+    );
+    cover(
+        "audience",
+        &[CLAIMS],
+        &[
+            ("close: Release", noticed),
+            ("leave: Release", noticed),
+            ("recover: Release", "the dead one reads nothing any more"),
+            ("heeds: Acquire", rough),
+            (
+                "join: Release",
+                "the count carries it, and until that is seen the reader counts on nothing",
+            ),
+            ("join 2: Acquire", "it is only counted"),
+            ("join 2: Release", one_slot),
+            ("look: Acquire", one_slot),
+            ("suffices: Acquire", "the look that follows loads it again"),
+        ],
+    );
 }

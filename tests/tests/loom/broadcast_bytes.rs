@@ -2,12 +2,12 @@
 
 use ipc_ring::broadcast_bytes::{Sender, Shared, Start};
 use ipc_ring::bytes::{ReceiveRecords, SendRecords};
-use ipc_ring::side::{Refusal, Whole};
+use ipc_ring::side::{End, Moved, Refusal, Whole};
 use ipc_tests::loom_memory::orderings::Weakening;
 use ipc_tests::loom_memory::{LoomMemory, Places};
 use loom::thread;
 
-use super::claims::Claim;
+use super::claims::{Claim, cover};
 use super::follower::follow;
 
 /// Where rows begin, and where the arena does: one record of eight bytes and its header.
@@ -15,19 +15,30 @@ const ROWS: usize = 512;
 const ARENA: usize = ROWS + 32 * 128;
 const CAPACITY: usize = 16;
 
-/// A ring read by one whom the producer waits for, or only by others.
+/// A ring for one record, read by one whom the producer waits for, or only by others.
 fn memory(weakening: Option<Weakening>, lossless: bool) -> LoomMemory {
+    memory_of(weakening, 1, lossless)
+}
+
+/// The same for so many records.
+fn memory_of(weakening: Option<Weakening>, records: usize, lossless: bool) -> LoomMemory {
+    let headers = (0..records).map(|record| ARENA + record * CAPACITY);
+    let payloads: Vec<_> = headers.clone().map(|header| header + 8).collect();
     let mark = |at: usize| (0..7).map(move |word| at + 8 * word);
     let (row, still, racing, cells) = match lossless {
         true => (
             ROWS + 8,
             vec![ROWS..ROWS + 8, ROWS + 128..ARENA],
             vec![],
-            vec![ARENA + 8],
+            payloads,
         ),
-        false => (0, vec![ROWS..ARENA], vec![ARENA + 8], vec![]),
+        false => (0, vec![ROWS..ARENA], payloads, vec![]),
     };
-    let mut words64: Vec<_> = mark(0).chain(mark(64)).chain([136, 144, ARENA]).collect();
+    let mut words64: Vec<_> = mark(0)
+        .chain(mark(64))
+        .chain([136, 144])
+        .chain(headers)
+        .collect();
     if lossless {
         words64.push(row);
         words64.extend(mark(row + 8));
@@ -38,7 +49,7 @@ fn memory(weakening: Option<Weakening>, lossless: bool) -> LoomMemory {
         still: [384..392].into_iter().chain(still).collect(),
         racing,
         cells,
-        len: ARENA + CAPACITY,
+        len: ARENA + records * CAPACITY,
         ..Places::default()
     };
     LoomMemory::new(places, weakening)
@@ -110,6 +121,7 @@ const TORN: Claim = Claim {
         "broadcast_bytes_sender::give_up_oldest: fence",
         "broadcast_bytes_readers::is_whole: fence",
         "broadcast_bytes_mark::position: Acquire",
+        "broadcast_bytes_mark::set 2: Release",
     ],
 };
 
@@ -198,4 +210,52 @@ const FOLLOWED: Claim = Claim {
 #[test]
 fn an_onlooker_sees_whole_records() {
     FOLLOWED.prove();
+}
+
+/// A producer that never laps itself, and somebody who looks how far it is.
+fn counted(weakening: Option<Weakening>) {
+    let memory = memory_of(weakening, 2, false);
+    let ring = |memory: &LoomMemory| Shared::new(&memory.area(), 2 * CAPACITY).unwrap();
+    let other = memory.of(2);
+    // In one call: between two of them there is a fence in any case.
+    let producer = thread::spawn(move || {
+        let records = [record(0), record(16)];
+        ring(&other).sender().unwrap().try_push_batch(&records)
+    });
+    let Moved { messages, bytes } = ring(&memory).moved(End::Producer, 0, Moved::default());
+    assert_eq!(bytes, 16 * messages);
+    assert_eq!(producer.join().unwrap(), Ok(2));
+}
+
+const COUNTED: Claim = Claim {
+    model: counted,
+    needs: &[
+        "broadcast_bytes_mark::look: fence",
+        "broadcast_bytes_mark::set: fence",
+    ],
+};
+
+/// Catches a mark that is seen with the number of another record than that at its position.
+#[test]
+fn a_mark_has_the_number_of_its_position() {
+    COUNTED.prove();
+}
+
+const CLAIMS: &[Claim] = &[TORN, WAITED_FOR, CLOSED, FOLLOWED, COUNTED];
+
+/// Catches an ordering that nothing shows to be needed.
+#[test]
+fn every_ordering_of_broadcast_rings_of_records_is_needed() {
+    let explored = "nobody but the explorer asks whether a reader is settled, and there each step is seen at once";
+    cover("broadcast_bytes_mark", &[CLAIMS], &[]);
+    cover(
+        "broadcast_bytes_sender",
+        &[CLAIMS],
+        &[("look_at_readers: Release", explored)],
+    );
+    cover(
+        "broadcast_bytes_readers",
+        &[CLAIMS],
+        &[("is_settled: Acquire", explored)],
+    );
 }
