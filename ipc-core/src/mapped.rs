@@ -262,6 +262,18 @@ unsafe impl Memory for Mapped {
         }
     }
 
+    #[inline(always)]
+    fn expect_read(&self, at: usize) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let line = self.base.as_ptr().wrapping_add(at);
+            // SAFETY: as in `expect_write`.
+            unsafe {
+                std::arch::asm!("prefetcht0 [{}]", in(reg) line, options(nostack, preserves_flags, readonly));
+            }
+        }
+    }
+
     #[inline]
     fn fence(&self, order: Ordering) {
         fence(order);

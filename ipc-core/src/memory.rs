@@ -150,6 +150,12 @@ pub unsafe trait Memory: Clone {
         let _ = at;
     }
 
+    /// Fetches the line of the byte at `at` for a read to come. A hint: it changes nothing.
+    #[inline]
+    fn expect_read(&self, at: usize) {
+        let _ = at;
+    }
+
     /// A memory fence.
     fn fence(&self, order: Ordering);
 

@@ -77,14 +77,23 @@ impl<T: Message, S: SendSide<Memory = Mapped>> Producer<T, S> {
     #[inline]
     fn push_within(&mut self, message: T, deadline: Option<Instant>) -> Result<(), PushError<T>> {
         let bytes = bytemuck::bytes_of(&message);
-        let mut pushed = self
+        let pushed = self
             .handle
             .attempt_for_a_moment(|side| side.try_push_one(bytes));
         if Handle::<S>::should_wait(&pushed) {
-            pushed = self
-                .handle
-                .wait_for(deadline, |side| side.try_push_one(bytes));
+            return self.push_slow(message, deadline);
         }
+        pushed.map_err(|stopped| stopped.push(message))
+    }
+
+    /// By value: a small message whose address nobody asks for stays in registers while there is room.
+    #[cold]
+    #[inline(never)]
+    fn push_slow(&mut self, message: T, deadline: Option<Instant>) -> Result<(), PushError<T>> {
+        let bytes = bytemuck::bytes_of(&message);
+        let pushed = self
+            .handle
+            .wait_for(deadline, |side| side.try_push_one(bytes));
         pushed.map_err(|stopped| stopped.push(message))
     }
 

@@ -28,6 +28,11 @@ pub(crate) fn stride(size: usize, align: usize) -> Option<usize> {
         .checked_next_multiple_of(LINE.max(align))
 }
 
+/// Whether a slot is a single line.
+pub(crate) fn is_one_line(size: usize, align: usize) -> bool {
+    stride(size, align) == Some(LINE)
+}
+
 /// Bytes of so many slots.
 pub(crate) fn size(capacity: usize, size: usize, align: usize) -> Option<usize> {
     capacity.checked_mul(stride(size, align)?)

@@ -88,6 +88,12 @@ impl<M: Memory> Arena<M> {
         self.memory.expect_write(self.at + self.index(position));
     }
 
+    /// The same for a read to come.
+    #[inline(always)]
+    pub fn expect_read(&self, position: u64) {
+        self.memory.expect_read(self.at + self.index(position));
+    }
+
     /// Copies the bytes from `position` on out.
     ///
     /// # Panics

@@ -10,6 +10,15 @@ use std::sync::atomic::Ordering;
 
 use super::{Area, Memory, OutOfArea};
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Bytes whose lines are fetched at a time: more than that would have to wait for one another.
+const FETCHED: usize = 1024;
+
+/// Bytes of a run that are copied at a time, once their lines have been asked for.
+const CHUNK: usize = 4096;
+
 impl<M: Memory> Area<M> {
     /// `count` slots of `stride` bytes at `at`. `count` must be a power of two; slots are aligned to 8 where `stride`
     /// is a multiple of 8.
@@ -122,6 +131,28 @@ impl<M: Memory> Slots<M> {
         &self.memory
     }
 
+    /// Fetches the lines of the slot of `position` for a write to come, of a large one the first. A hint: it changes nothing.
+    ///
+    /// Stores become visible in order, so each waits for its line in a queue that has room for a few messages: without a hint,
+    /// that many lines are on their way at a time.
+    #[inline]
+    pub fn expect_write(&self, position: u64) {
+        self.lines(self.place(position), self.len.min(FETCHED), M::expect_write);
+    }
+
+    /// The same for a read to come: only a few messages go through the processor at a time, and each waits for its lines.
+    #[inline]
+    pub fn expect_read(&self, position: u64) {
+        self.lines(self.place(position), self.len.min(FETCHED), M::expect_read);
+    }
+
+    #[inline]
+    fn lines(&self, at: usize, len: usize, fetch: impl Fn(&M, usize)) {
+        for line in (at..at + len).step_by(LINE) {
+            fetch(&self.memory, line);
+        }
+    }
+
     /// Copies the slot of `position` out.
     ///
     /// # Panics
@@ -191,10 +222,15 @@ impl<M: Memory> Slots<M> {
         let first = self.run_to_seam(position, into.len());
         let (head, tail) = into.split_at_mut(first);
         let at = self.place(position);
-        // SAFETY: `first` bytes are left between the slot and the end of the slots.
-        unsafe { self.memory.read(at, head) };
-        // SAFETY: the rest is no longer than all slots together.
-        unsafe { self.memory.read(self.at, tail) };
+        for (at, into) in [(at, head), (self.at, tail)] {
+            for (step, into) in into.chunks_mut(CHUNK).enumerate() {
+                let at = at + step * CHUNK;
+                self.lines(at, into.len(), M::expect_read);
+                // SAFETY: `first` bytes are left between the slot and the end of the slots, and the rest is no longer than
+                // all slots together.
+                unsafe { self.memory.read(at, into) };
+            }
+        }
     }
 
     /// Copies into the run of slots that starts at `position`; the run goes on at slot 0 behind the last one.
@@ -207,10 +243,14 @@ impl<M: Memory> Slots<M> {
         let first = self.run_to_seam(position, from.len());
         let (head, tail) = from.split_at(first);
         let at = self.place(position);
-        // SAFETY: `first` bytes are left between the slot and the end of the slots.
-        unsafe { self.memory.write(at, head) };
-        // SAFETY: the rest is no longer than all slots together.
-        unsafe { self.memory.write(self.at, tail) };
+        for (at, from) in [(at, head), (self.at, tail)] {
+            for (step, from) in from.chunks(CHUNK).enumerate() {
+                let at = at + step * CHUNK;
+                self.lines(at, from.len(), M::expect_write);
+                // SAFETY: as in `read_run`.
+                unsafe { self.memory.write(at, from) };
+            }
+        }
     }
 
     /// Bytes of a run of `len` that lie before the seam.
@@ -242,6 +282,12 @@ pub struct Words<M> {
 }
 
 impl<M: Memory> Words<M> {
+    /// Fetches the line of the word of the slot of `position` for a write to come. A hint: it changes nothing.
+    #[inline]
+    pub fn expect_write(&self, position: u64) {
+        self.memory.expect_write(self.place(position));
+    }
+
     /// Loads the word of the slot of `position`.
     #[inline]
     #[cfg_attr(loom, track_caller)]

@@ -47,6 +47,12 @@ const ALIGN: usize = 128;
 /// How long a side that has caught up with the other in a stream leaves its lines alone.
 pub(super) const BACK_OFF: Duration = Duration::from_micros(3);
 
+/// How far ahead of a record a side fetches lines for those to come.
+pub(super) const AHEAD: u64 = 1024;
+
+/// Bytes of a cache line.
+pub(super) const LINE: usize = 64;
+
 /// How often an observer looks at a position and a count that move under its eyes.
 const TRIES: u32 = 16;
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use ipc_core::event::{Event, Wait};
 use ipc_core::memory::{Arena, Memory};
 
-use super::lane::{BACK_OFF, Lane, Shared};
+use super::lane::{AHEAD, BACK_OFF, LINE, Lane, Shared};
 use super::place::Place;
 use crate::pace::Pace;
 use crate::role::Role;
@@ -75,8 +75,9 @@ impl<M: Memory> Receiver<M> {
         let end = &mut self.ends[self.at];
         let published = end.tail.wrapping_sub(end.head);
         let record = Place::read(&end.lane.arena, end.head, published);
-        if record.is_err() {
-            end.give_up();
+        match &record {
+            Ok(record) => end.fetch_ahead(record, published),
+            Err(_) => end.give_up(),
         }
         record
     }
@@ -174,6 +175,19 @@ impl<M: Memory> Outlet<M> {
         let ready = self.lane.distance(self.head, tail)?;
         self.tail = tail;
         Ok(ready > 0)
+    }
+
+    /// Fetches the lines of the records to come, where these are published: a processor looks ahead by a few records only.
+    #[inline(always)]
+    fn fetch_ahead(&self, record: &Place, published: u64) {
+        let extent = record.end().wrapping_sub(self.head).min(AHEAD);
+        if published < AHEAD + extent {
+            return;
+        }
+        for step in (0..extent).step_by(LINE) {
+            let ahead = self.head.wrapping_add(AHEAD + step);
+            self.lane.arena.expect_read(ahead);
+        }
     }
 
     /// Leaves the lane alone from now on: what lies in it makes no sense.

@@ -5,17 +5,14 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use ipc_core::event::{Event, Wait};
 use ipc_core::memory::{Arena, Memory};
 
-use super::lane::{BACK_OFF, Lane, Shared};
+use super::lane::{AHEAD, BACK_OFF, LINE, Lane, Shared};
 use super::place::Place;
 use crate::pace::Pace;
 use crate::role::Role;
 use crate::side::{End, Refusal, Side, Whole};
 
-/// How far ahead of a record a producer fetches lines for those to come.
-const AHEAD: u64 = 1024;
-
-/// Bytes of a cache line.
-const LINE: usize = 64;
+/// Of a long record, so many bytes further on are fetched: those that come later would only push others out of the cache.
+const FETCHED: u64 = 16 << 10;
 
 /// The producer's side of a lane.
 #[derive(Debug)]
@@ -125,7 +122,7 @@ impl<M: Memory> Sender<M> {
     fn fit(&mut self, start: u64, len: usize) -> Result<Place, Refusal> {
         let record = Place::new(&self.lane.arena, start, len);
         // Stores wait in a queue for the lines they go to. Those of the next records are fetched while this one is copied.
-        let extent = record.end().wrapping_sub(start);
+        let extent = record.end().wrapping_sub(start).min(FETCHED);
         for step in (0..extent).step_by(LINE) {
             let ahead = start.wrapping_add(step).wrapping_add(AHEAD);
             self.lane.arena.expect_write(ahead);

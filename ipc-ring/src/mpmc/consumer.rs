@@ -92,6 +92,9 @@ impl<M: Memory> Receiver<M> {
         let mine = state.taken_by(self.me);
         // ORDERING: Acquire pairs with the Release of `publish`: we see the message. Release: the head of this file.
         let taken = ring.words.exchange(at.position, state.0, mine.0, AcqRel);
+        if taken.is_ok() {
+            ring.fetch_ahead(at.position);
+        }
         taken.is_ok().then_some(Open {
             place: at.position,
             state: mine,

@@ -63,6 +63,7 @@ impl<M: Memory> Sender<M> {
         // ORDERING: Acquire pairs with the Release of `finish`: the slot has been read. Release: the head of this file.
         let taken = ring.words.exchange(position, state.0, mine.0, SeqCst);
         if taken.is_ok() {
+            ring.fetch_ahead(position);
             // ORDERING: pairs with the fence in `peek`: who sees a byte of the message sees the word of the claim.
             ring.payload.memory().fence(Release);
             ring.tail.store(position.wrapping_add(1), Release);

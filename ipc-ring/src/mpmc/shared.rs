@@ -27,6 +27,12 @@ mod field {
     pub(super) const SLOTS: usize = 512;
 }
 
+/// How many slots further on the line is fetched that a claim will write to, in a ring that is much longer. It keeps the two
+/// sides this far apart as well: a side that comes nearer to the other one takes lines away from it, and then has to wait
+/// for them. With 8 and more they are taken before they were used; with less than 4 a fetch comes too late. Of slots of several
+/// lines it fetched the wrong ones as often as not, and cost a tenth.
+const AHEAD: usize = 5;
+
 /// The ring in its area of shared memory, whatever that is.
 #[derive(Clone, Debug)]
 pub struct Shared<M> {
@@ -38,6 +44,8 @@ pub struct Shared<M> {
     pub(super) words: Words<M>,
     pub(super) payload: Slots<M>,
     pub(super) geometry: Geometry,
+    /// 0 if none is fetched.
+    ahead: u64,
 }
 
 impl<M: Memory> Shared<M> {
@@ -68,6 +76,11 @@ impl<M: Memory> Shared<M> {
             words,
             payload,
             geometry: Geometry::new(capacity).ok_or(refusal)?,
+            ahead: if slot::is_one_line(size, align) {
+                AHEAD.min(capacity / 4) as u64
+            } else {
+                0
+            },
         })
     }
 
@@ -111,6 +124,14 @@ impl<M: Memory> Shared<M> {
         // ORDERING: SeqCst for the sake of Closing; as an Acquire it pairs with every Release of a word, as the head of
         // this file says.
         State(self.words.load(position, SeqCst))
+    }
+
+    /// After a claim: fetches the line of one to come.
+    #[inline]
+    pub(super) fn fetch_ahead(&self, position: u64) {
+        if self.ahead > 0 {
+            self.words.expect_write(position.wrapping_add(self.ahead));
+        }
     }
 
     /// How many waiting consumers to wake for a message at `position`: all, where messages may lie behind it that nobody

@@ -33,8 +33,12 @@ mod field {
     pub(super) const SLOTS: usize = 640;
 }
 
-/// How long a consumer that has caught up with a stream leaves its lines alone.
-const BACK_OFF: Duration = Duration::from_nanos(800);
+/// How long a side that has caught up with a stream leaves the lines of the other one alone: as many nanoseconds as there
+/// are slots, which is a fraction of the time in which these are filled or emptied, up to this.
+const BACK_OFF: usize = 800;
+
+/// How far ahead of a message its lines are fetched, in bytes.
+const AHEAD: usize = 2048;
 
 /// The ring in its area of shared memory, whatever that is.
 #[derive(Clone, Debug)]
@@ -102,6 +106,7 @@ impl<M: Memory> Shared<M> {
         self.show(head);
         Ok(Sender {
             ring: self.clone(),
+            ahead: self.ahead(),
             tail,
             head,
             pace: Pace::new(tail),
@@ -117,6 +122,7 @@ impl<M: Memory> Shared<M> {
         let (head, tail) = self.positions()?;
         Ok(Receiver {
             ring: self.clone(),
+            ahead: self.ahead(),
             tail,
             head,
             pace: Pace::new(head),
@@ -154,6 +160,17 @@ impl<M: Memory> Shared<M> {
         // ORDERING: Release pairs with the Acquire fence in `peek`: who copies a byte of a later message sees the head that
         // let it be written.
         self.slots.memory().fence(Release);
+    }
+
+    /// How many messages further on lie those whose lines are fetched now: not so many that the other side works there.
+    fn ahead(&self) -> usize {
+        let slots = &self.slots;
+        (AHEAD / slots.stride()).clamp(1, (slots.count() / 4).max(1))
+    }
+
+    /// How long a side that has caught up stands back.
+    fn back_off(&self) -> Duration {
+        Duration::from_nanos(self.slots.count().min(BACK_OFF) as u64)
     }
 
     /// How many messages were ever published, and how many of them were committed.
@@ -233,6 +250,8 @@ impl<M: Memory> Peek for Shared<M> {
 #[derive(Debug)]
 pub struct Sender<M> {
     ring: Shared<M>,
+    /// How many messages further on lines are fetched.
+    ahead: usize,
     /// Our position.
     tail: u64,
     /// The consumer's, when last seen.
@@ -245,6 +264,15 @@ impl<M: Memory> Sender<M> {
     #[inline]
     fn free(&self) -> usize {
         self.ring.slots.count() - self.tail.wrapping_sub(self.head) as usize
+    }
+
+    /// Fetches the lines of a message to come, if there is room for it.
+    #[inline]
+    fn fetch_ahead(&self) {
+        if self.free() > self.ahead {
+            let ahead = self.tail.wrapping_add(self.ahead as u64);
+            self.ring.slots.expect_write(ahead);
+        }
     }
 
     /// Looks at the consumer's position; the room there is, or `NotYet`.
@@ -292,6 +320,7 @@ impl<M: Memory> SendSide for Sender<M> {
         if free < wanted {
             free = self.refresh()?;
         }
+        self.fetch_ahead();
         let count = wanted.min(free);
         self.ring
             .slots
@@ -308,6 +337,7 @@ impl<M: Memory> SendSide for Sender<M> {
         if self.free() == 0 {
             self.refresh()?;
         }
+        self.fetch_ahead();
         Ok(self.tail)
     }
 
@@ -344,6 +374,12 @@ impl<M: Memory> Side for Sender<M> {
         Some(&self.ring.consumer)
     }
 
+    fn before_wait(&mut self, wait: Wait) {
+        let memory = self.ring.space.memory();
+        self.pace
+            .before_wait(memory, self.tail, wait, self.ring.back_off());
+    }
+
     fn after_wait(&mut self, slept: bool) {
         self.pace.after_wait(self.tail, slept);
     }
@@ -353,6 +389,8 @@ impl<M: Memory> Side for Sender<M> {
 #[derive(Debug)]
 pub struct Receiver<M> {
     ring: Shared<M>,
+    /// How many messages further on lines are fetched.
+    ahead: usize,
     /// The producer's position, when last seen.
     tail: u64,
     /// Our position.
@@ -365,6 +403,15 @@ impl<M: Memory> Receiver<M> {
     #[inline]
     fn ready(&self) -> usize {
         self.tail.wrapping_sub(self.head) as usize
+    }
+
+    /// Fetches the lines of a message to come, if it is there.
+    #[inline]
+    fn fetch_ahead(&self) {
+        if self.ready() > self.ahead {
+            let ahead = self.head.wrapping_add(self.ahead as u64);
+            self.ring.slots.expect_read(ahead);
+        }
     }
 
     /// Looks at the producer's position; the messages there are, or why there are none.
@@ -417,6 +464,7 @@ impl<M: Memory> ReceiveSide for Receiver<M> {
         if ready < wanted {
             ready = self.refresh()?;
         }
+        self.fetch_ahead();
         let count = wanted.min(ready);
         self.ring
             .slots
@@ -432,6 +480,7 @@ impl<M: Memory> LendSide for Receiver<M> {
         if self.ready() == 0 {
             self.refresh()?;
         }
+        self.fetch_ahead();
         Ok(Taken {
             place: self.head,
             redelivered: false,
@@ -473,7 +522,8 @@ impl<M: Memory> Side for Receiver<M> {
 
     fn before_wait(&mut self, wait: Wait) {
         let memory = self.ring.items.memory();
-        self.pace.before_wait(memory, self.head, wait, BACK_OFF);
+        self.pace
+            .before_wait(memory, self.head, wait, self.ring.back_off());
     }
 
     fn after_wait(&mut self, slept: bool) {
