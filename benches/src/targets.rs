@@ -338,6 +338,39 @@ mod tests {
         assert_eq!(collapsed(&serde_json::json!({})), None);
     }
 
+    // Would catch a run of what is judged that leaves out what is, and one that takes as long as everything.
+    #[test]
+    fn what_is_judged_is_left_and_nothing_else() {
+        let subjects = crate::subject::all();
+        let context = Context {
+            subjects: &subjects,
+            cpus: &[0, 1],
+            quick: false,
+            payloads: &[],
+        };
+        let mut races: Vec<Race> = SUITES
+            .iter()
+            .flat_map(|(_, races)| races(&context))
+            .collect();
+        only_judged(&mut races);
+        let left = |suite: &str, payload: usize, processes: usize| {
+            let mut names: Vec<&str> = races
+                .iter()
+                .filter(|race| race.heading.suite == suite)
+                .filter(|race| race.heading.payload_bytes == payload)
+                .filter(|race| race.heading.processes == processes)
+                .flat_map(|race| race.entries.iter().map(|entry| entry.name.as_str()))
+                .collect();
+            names.sort_unstable();
+            names
+        };
+        assert_eq!(left("latency", 8, 2), ["hop", "spsc"]);
+        assert_eq!(left("throughput", 4096, 2), ["bytes", "handover", "pipe"]);
+        // The collapse is judged by two rows, and not by a ratio.
+        assert_eq!(left("mpmc", 8, 16), ["mpmc"]);
+        assert!(left("mpmc", 64, 2).is_empty() && left("cold", 8, 2).is_empty());
+    }
+
     // Would catch a target that no race measures under that heading and by those names, and so one that is never judged.
     #[test]
     fn every_target_is_measured() {
