@@ -22,6 +22,8 @@ pub struct SemaphoreCase {
     permits: usize,
     /// How often each takes one.
     takers: Vec<u8>,
+    /// Whether somebody clears up after the dead who wants no permit, as whoever joins may.
+    recoverer: bool,
     options: Options,
 }
 
@@ -34,6 +36,8 @@ pub enum Taker {
     Inside(u8, usize),
     /// Gives it back.
     Leaving(u8, usize),
+    /// Clears up for ever.
+    Recoverer,
 }
 
 /// Whether a permit of the dead has come back.
@@ -57,23 +61,29 @@ impl Case for SemaphoreCase {
         let taker = |(process, times): (usize, &u8)| {
             Actor::new(format!("taker {process}"), process, Taker::Outside(*times))
         };
-        self.takers.iter().enumerate().map(taker).collect()
+        let takers = self.takers.iter().enumerate().map(taker);
+        let process = self.takers.len();
+        let recoverer = Actor::new("recoverer", process, Taker::Recoverer);
+        takers.chain(self.recoverer.then_some(recoverer)).collect()
     }
 
     fn operate(&self, actor: usize, memory: &Explored, local: &Taker) -> Option<Taker> {
         let area = Area::new(memory.clone(), 0, self.options().len).expect("fits");
         let permits = Permits::new(&area, self.permits).expect("fits");
         let me = id(actor);
+        let recover = || {
+            let holders = permits.holders().into_iter();
+            holders
+                .filter(|holder| *holder != me)
+                .for_each(|holder| if_gone(memory, holder, || permits.recover(holder)));
+        };
         Some(match *local {
             Taker::Outside(0) => return None,
             Taker::Outside(times) => {
                 // As `Semaphore::acquire`.
                 let attempt = || Ok::<_, ()>(permits.try_acquire(me));
                 let look_around = || {
-                    let holders = permits.holders().into_iter();
-                    holders
-                        .filter(|holder| *holder != me)
-                        .for_each(|holder| if_gone(memory, holder, || permits.recover(holder)));
+                    recover();
                     Ok(())
                 };
                 let freed = Event::new(&area, FREED, Waiters::Many).expect("fits");
@@ -89,6 +99,10 @@ impl Case for SemaphoreCase {
             Taker::Leaving(times, index) => {
                 permits.release(me, index);
                 Taker::Outside(times)
+            }
+            Taker::Recoverer => {
+                recover();
+                Taker::Recoverer
             }
         })
     }
@@ -127,11 +141,14 @@ impl Case for SemaphoreCase {
             0 => true,
             holder => view.is_dead(holder as usize - 1),
         };
-        view.all_done() && (0..self.permits).all(free)
+        // Whoever clears up has no end.
+        let done = (0..self.takers.len()).all(|actor| view.is_idle(actor) || view.is_dead(actor));
+        done && (0..self.permits).all(free)
     }
 
     fn sights(&self, view: &View<'_, Self>) -> u32 {
-        let asleep = (0..view.actors()).any(|actor| view.is_asleep(actor));
+        let asleep = self.takers.len() <= self.permits
+            || (0..view.actors()).any(|actor| view.is_asleep(actor));
         let recovered = self.options.kills == 0 || view.ghost().0;
         u32::from(asleep) | u32::from(recovered) << 1
     }
@@ -149,6 +166,7 @@ pub(super) fn entries() -> Vec<Entry> {
     let case = |permits, takers: &[u8], kills, timeouts| SemaphoreCase {
         permits,
         takers: takers.to_vec(),
+        recoverer: takers.len() <= permits,
         options: Options {
             kills,
             timeouts,
@@ -167,6 +185,10 @@ pub(super) fn entries() -> Vec<Entry> {
         Entry::quick(
             "semaphore/one permit, two takers, one kill",
             case(1, &[2, 1], 1, Timeouts::WhenStuck),
+        ),
+        Entry::quick(
+            "semaphore/two permits, two takers and a recoverer, one kill",
+            case(2, &[2, 2], 1, Timeouts::WhenStuck),
         ),
         Entry::long(
             "semaphore/one permit, three takers, one kill",

@@ -1,7 +1,7 @@
 //! Locks and registers: holders and writers that die anywhere, and those who come after them.
 //!
 //! What must hold of a lock: it is never held twice, nobody is left asleep beside a free one, and whoever comes after a
-//! death in the middle of things is told. Of a register: a value is never torn, never older than one seen before, and
+//! death in the middle of things is told; but not if the lock had been handed over to the dead one, who had not begun. Of a register: a value is never torn, never older than one seen before, and
 //! never hidden by a death.
 
 use std::time::Duration;
@@ -10,7 +10,7 @@ use ipc_core::event::Wait;
 use ipc_core::memory::{Area, Memory};
 use ipc_core::participant::ParticipantId;
 use ipc_core::sync::Register;
-use ipc_core::sync::lock::{Entry as Begin, Leave, Lock, Taken};
+use ipc_core::sync::lock::{Entry as Begin, Leave, Lock, Refused, Taken};
 
 use super::super::memory::identity;
 use super::super::{Actor, Case, Explored, Options, Step, Timeouts, View, What};
@@ -32,6 +32,8 @@ pub(super) fn if_gone(memory: &Explored, who: ParticipantId, clear: impl FnOnce(
 pub struct LockCase {
     /// How often each takes it.
     lockers: Vec<u8>,
+    /// How long each waits for it, and then goes without.
+    patience: Option<Duration>,
     options: Options,
 }
 
@@ -46,15 +48,25 @@ pub enum Locker {
     Leaving(u8),
 }
 
-/// Whether somebody died inside, and nobody has been told.
+/// What there is to be told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Untold(bool);
+pub struct Deaths {
+    /// Somebody died inside, and nobody has been told.
+    untold: bool,
+    /// The participant that the lock was handed over to, and that has not begun.
+    handed: u64,
+    /// Such a one died: there is nothing to be told.
+    in_vain: bool,
+}
 
 impl Case for LockCase {
     type Local = Locker;
-    type Ghost = Untold;
+    type Ghost = Deaths;
 
-    const SIGHTS: &'static [&'static str] = &["a locker asleep"];
+    const SIGHTS: &'static [&'static str] = &[
+        "a locker asleep",
+        "a death of one that the lock was handed over to",
+    ];
 
     fn options(&self) -> Options {
         Options {
@@ -82,9 +94,12 @@ impl Case for LockCase {
             Locker::Outside(0) => return None,
             Locker::Outside(times) => {
                 let recover = |dead| if_gone(memory, dead, || lock.recover(dead));
-                let taken = lock.lock(me, Begin::AtOnce, Wait::Block, None, recover);
-                let taken = taken.expect("no deadline, and nobody ends it");
-                Locker::Inside(times - 1, taken == Taken::OwnerDied)
+                let deadline = self.patience.map(|patience| memory.now() + patience);
+                match lock.lock(me, Begin::AtOnce, Wait::Block, deadline, recover) {
+                    Ok(taken) => Locker::Inside(times - 1, taken == Taken::OwnerDied),
+                    Err(Refused::TimedOut) if deadline.is_some() => Locker::Outside(times - 1),
+                    Err(other) => panic!("nobody ends it: {other:?}"),
+                }
             }
             Locker::Inside(times, died) => {
                 // A step inside, so that there is a moment to die in.
@@ -103,21 +118,35 @@ impl Case for LockCase {
         })
     }
 
-    fn watch(&self, step: &Step<'_, Self>, untold: &mut Untold) -> Result<(), String> {
+    fn watch(&self, step: &Step<'_, Self>, deaths: &mut Deaths) -> Result<(), String> {
+        let holder = |view: &View<'_, Self>| u64::from(view.word32(0) & 0x3fff);
+        let (before, after) = (holder(&step.from), holder(&step.to));
+        if before != 0 && after != 0 && before != after {
+            deaths.handed = after;
+        } else if deaths.handed == step.process as u64 + 1 {
+            deaths.in_vain |= matches!(step.what, What::Killed { .. });
+            // It begins with a change of the word, or because there is nothing to change.
+            if step.what.returned() || step.from.word32(0) != step.to.word32(0) || deaths.in_vain {
+                deaths.handed = 0;
+            }
+        }
         if let What::Killed { .. } = step.what {
             let inside = |actor: &usize| {
                 matches!(step.from.local(*actor), Locker::Inside(_, false))
                     && step.from.process_of(*actor) == step.process
             };
-            untold.0 |= (0..step.from.actors()).any(|actor| inside(&actor));
+            deaths.untold |= (0..step.from.actors()).any(|actor| inside(&actor));
         }
         if let (Some(actor), true) = (step.actor, step.what.returned())
             && let Locker::Inside(_, told) = *step.to.local(actor)
         {
-            if untold.0 && !told {
+            if deaths.untold && !told {
                 return Err("a death inside was not told".into());
             }
-            untold.0 = false;
+            if deaths.in_vain && !deaths.untold && told {
+                return Err("a death was told of one who had not begun".into());
+            }
+            (deaths.untold, deaths.in_vain) = (false, false);
         }
         Ok(())
     }
@@ -138,7 +167,10 @@ impl Case for LockCase {
     }
 
     fn sights(&self, view: &View<'_, Self>) -> u32 {
-        (0..view.actors()).any(|actor| view.is_asleep(actor)).into()
+        let asleep = (0..view.actors()).any(|actor| view.is_asleep(actor));
+        // Nobody is handed the lock where sleeps only end when nothing else can happen.
+        let in_vain = view.ghost().in_vain || self.patience.is_none();
+        u32::from(asleep) | u32::from(in_vain) << 1
     }
 
     fn name_of(&self, at: usize) -> String {
@@ -244,6 +276,8 @@ impl Case for LatestCase {
 pub(super) fn entries() -> Vec<Entry> {
     let lock = |lockers: &[u8], kills, timeouts| LockCase {
         lockers: lockers.to_vec(),
+        // Where sleeps end at any time, two that go on for ever would have no end of states.
+        patience: (timeouts == Timeouts::Always).then_some(Duration::from_millis(100)),
         options: Options {
             kills,
             timeouts,
@@ -271,6 +305,10 @@ pub(super) fn entries() -> Vec<Entry> {
         Entry::quick(
             "lock/two lockers, one kill",
             lock(&[2, 2], 1, Timeouts::WhenStuck),
+        ),
+        Entry::quick(
+            "lock/two lockers that are handed the lock, one kill",
+            lock(&[2, 2], 1, Timeouts::Always),
         ),
         Entry::long(
             "lock/three lockers, two kills",
