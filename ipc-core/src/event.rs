@@ -58,7 +58,8 @@
 //!
 //! A sleeper that is killed leaves SLEEPER behind: the next publisher makes one wake-up call that finds nobody, and
 //! clears it. A publisher killed between P1 and P5 leaves a sleeper asleep: each sleep is bounded by [`LONGEST_SLICE`],
-//! after which the sleeper looks again. A waiter killed while STREAMING leaves that bit, and one killed while it withdraws
+//! after which the sleeper looks again, or ends with the death of anybody who takes part
+//! ([`Arrivals`](crate::participant::Arrivals)). A waiter killed while STREAMING leaves that bit, and one killed while it withdraws
 //! the promise leaves FRESH without SLEEPER: the next one who is to sleep goes on from there.
 //!
 //! Sources: the event count of Vyukov and of folly; the asymmetric fence of membarrier(2). Ours are FRESH, which lets a
@@ -68,13 +69,16 @@ mod budget;
 mod ready;
 mod slices;
 mod wait;
+mod watch;
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::time::Duration;
 
 pub use ready::{PATIENCE, Readiness, Slot};
-pub use slices::{LONGEST_SLICE, SLICE, Slices};
+pub use slices::{LONGEST_SLICE, SLICE, Slices, WATCHED};
 pub use wait::{Wait, Waited, wait_any, wait_until};
+
+pub(crate) use watch::Watch;
 
 use crate::memory::{Area, Memory, OutOfArea, Word32};
 
@@ -215,15 +219,21 @@ impl<M: Memory> Event<M> {
         self.learn_from(prepared, asleep);
     }
 
-    /// S4 on several events: sleeps unless something was published on one of them since its `prepare`.
-    pub fn sleep_any(announced: &[(&Self, Prepared)], timeout: Duration) {
+    /// S4 on several events: sleeps unless something was published on one of them since its `prepare`, or the watch is over.
+    pub(crate) fn sleep_any(announced: &[(&Self, Prepared)], watch: &Watch<M>, timeout: Duration) {
         let words = announced
             .iter()
-            .map(|(event, prepared)| (&event.word, prepared.0));
+            .map(|(event, prepared)| (&event.word, prepared.0))
+            .chain(watch.words());
+        let longest = if watch.is_kept() {
+            WATCHED
+        } else {
+            LONGEST_SLICE
+        };
         let asleep = announced
             .first()
             .map_or(0, |(event, _)| event.memory().clock());
-        Word32::sleep_any(words, timeout.min(LONGEST_SLICE));
+        Word32::sleep_any(words, watch.deaths(), timeout.min(longest));
         for (event, prepared) in announced {
             event.learn_from(*prepared, asleep);
         }
@@ -271,7 +281,7 @@ impl<M: Memory> Event<M> {
             self.word.exchange(word, withdrawn, Relaxed)?;
         }
         // ORDERING: stands for the fence of every publisher that has loaded STREAMING (see the head of this file).
-        // It fails only for one who cannot call it, after one who could; his first sleep may then last a slice.
+        // It fails only for one who cannot call it, after one who could; his sleep may then last until he looks again.
         self.word.memory().fence_everyone();
         Ok(withdrawn)
     }

@@ -7,21 +7,22 @@
 //! safe against racing writers.
 #![allow(unsafe_code)]
 
-use std::collections::VecDeque;
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::panic::RefUnwindSafe;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
 use crate::fork::{CloseInChild, Process};
-use crate::memory::{Area, Identity, LockByte, Memory, Slots};
+use crate::memory::{Area, Identity, LockByte, Memory, Slots, Vigil};
+use crate::peers::{self, Peers};
 use crate::sys::process::Standing;
 use crate::{Mapping, copy, sys};
 
@@ -57,6 +58,13 @@ struct Attachment {
     start: Instant,
     takes_part_in_fences: bool,
     peers: Peers,
+    census: OnceLock<Weak<dyn Census>>,
+}
+
+/// Who takes part in a memory, for whoever is to be told of their deaths.
+pub(crate) trait Census: fmt::Debug + Send + Sync + RefUnwindSafe {
+    /// A vigil over all of them, if they can all be watched.
+    fn vigil(&self) -> Option<Vigil<Mapped>>;
 }
 
 impl Mapped {
@@ -83,8 +91,14 @@ impl Mapped {
                 start: Instant::now(),
                 takes_part_in_fences: sys::membarrier::register(),
                 peers: Peers::default(),
+                census: OnceLock::new(),
             }),
         }
+    }
+
+    /// Says who tells who takes part. Whoever comes first stays.
+    pub(crate) fn set_census(&self, census: Weak<dyn Census>) {
+        let _ = self.attachment.census.set(census);
     }
 
     /// What is served.
@@ -302,13 +316,14 @@ unsafe impl Memory for Mapped {
         sys::futex::wait(unsafe { self.word32(at) }, expected, timeout);
     }
 
-    unsafe fn sleep_any(words: &[(&Self, usize, u32)], timeout: Duration) {
+    unsafe fn sleep_any(words: &[(&Self, usize, u32)], deaths: Option<u32>, timeout: Duration) {
         let word = |&(memory, at, expected): &(&'_ Self, usize, u32)| {
             // SAFETY: the caller's contract is the callee's.
             let word: *const AtomicU32 = unsafe { memory.word32(at) };
             (word, expected)
         };
-        sys::futex::wait_any(words.iter().map(word), timeout);
+        let deaths = deaths.map(|deaths| (peers::deaths_word(), deaths));
+        sys::futex::wait_any(words.iter().map(word).chain(deaths), timeout);
     }
 
     fn clock(&self) -> u32 {
@@ -371,6 +386,29 @@ unsafe impl Memory for Mapped {
             matches!(standing, Standing::Gone)
         }
     }
+
+    fn watches(&self, who: &Identity) -> bool {
+        self.is_here()
+            && self
+                .attachment
+                .peers
+                .watches(who, &self.attachment.identity)
+    }
+
+    fn deaths(&self) -> u32 {
+        peers::deaths()
+    }
+
+    fn vigil(&self) -> Option<Vigil<Self>> {
+        if !self.is_here() || !sys::futex::waits_for_several() {
+            return None;
+        }
+        self.attachment.census.get()?.upgrade()?.vigil()
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.attachment, &other.attachment)
+    }
 }
 
 impl Slots<Mapped> {
@@ -384,34 +422,6 @@ impl Slots<Mapped> {
         let at = self.place_in(position, 0, len);
         // SAFETY: `place_in` gives a place within the mapping.
         unsafe { self.memory().base.add(at) }
-    }
-}
-
-/// Descriptors of the processes that were found running last: asking one of them costs a hundredth of looking the
-/// process up, and a waiter asks every few milliseconds.
-#[derive(Debug, Default)]
-struct Peers {
-    running: Mutex<VecDeque<(Identity, OwnedFd)>>,
-}
-
-impl Peers {
-    /// More peers than this are looked up again and again.
-    const MOST: usize = 8;
-
-    fn is_gone(&self, who: &Identity, me: &Identity) -> bool {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, process)) = running.iter().find(|(known, _)| known == who) {
-            return sys::process::has_ended(process);
-        }
-        match sys::process::look_up(who, me) {
-            Standing::Runs(process) => {
-                running.truncate(Self::MOST - 1);
-                running.push_front((*who, process));
-                false
-            }
-            Standing::Gone => true,
-            Standing::Unknown => false,
-        }
     }
 }
 

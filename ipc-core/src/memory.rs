@@ -23,10 +23,12 @@
 
 mod arena;
 mod slots;
+mod vigil;
 mod words;
 
 pub use arena::Arena;
 pub use slots::{Slots, Words};
+pub use vigil::Vigil;
 pub use words::{Word32, Word64};
 
 use std::sync::atomic::Ordering;
@@ -187,13 +189,14 @@ pub unsafe trait Memory: Clone {
     /// As for [`load32`](Self::load32).
     unsafe fn sleep(&self, at: usize, expected: u32, timeout: Duration);
 
-    /// Sleeps while every one of the words is as given, at most for `timeout`. May wake for no reason, and
-    /// wakes after a millisecond where it cannot wait for all of them.
+    /// Sleeps while every one of the words is as given, and [`deaths`](Self::deaths), if that is given too; at most for
+    /// `timeout`. May wake for no reason, and wakes after a millisecond where it cannot wait for all of them.
     ///
     /// # Safety
     ///
     /// As for [`load32`](Self::load32), for each word in its own memory.
-    unsafe fn sleep_any(words: &[(&Self, usize, u32)], timeout: Duration) {
+    unsafe fn sleep_any(words: &[(&Self, usize, u32)], deaths: Option<u32>, timeout: Duration) {
+        let _ = deaths;
         if let Some(&(memory, at, expected)) = words.first() {
             // SAFETY: the caller's contract is the callee's.
             unsafe { memory.sleep(at, expected, timeout.min(Duration::from_millis(1))) };
@@ -253,6 +256,28 @@ pub unsafe trait Memory: Clone {
 
     /// Whether that process is *proven* not to run any more. False when in doubt.
     fn is_gone(&self, who: &Identity) -> bool;
+
+    /// Watches that process from now on: its end changes [`deaths`](Self::deaths). False if it cannot be watched.
+    fn watches(&self, who: &Identity) -> bool {
+        let _ = who;
+        false
+    }
+
+    /// How many of the processes that this one watches have ended.
+    fn deaths(&self) -> u32 {
+        0
+    }
+
+    /// A vigil over all who take part in this memory. None if one of them is dead already, or cannot be watched.
+    fn vigil(&self) -> Option<Vigil<Self>> {
+        None
+    }
+
+    /// Whether the other one is a clone of this one, or of the same.
+    fn is_same(&self, other: &Self) -> bool {
+        let _ = other;
+        false
+    }
 }
 
 /// One of the bytes that the kernel locks for a participant and frees when it dies.

@@ -45,7 +45,11 @@
 //! that is of two holders, half and half, is never believed. What the dead one wrote reaches the recoverer through the kernel,
 //! which frees the byte after the last instruction of the last thread.
 
+mod arrivals;
+
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+pub use arrivals::Arrivals;
 
 use crate::memory::{Area, Identity, LockByte, Memory, OutOfArea, Word64};
 

@@ -73,6 +73,20 @@ pub fn obey(segment: &Segment, words: &[&str]) -> Result<String> {
             std::mem::forget(latest.writer()?);
             "held".into()
         }
+        // Waits for nothing until all others are watched; by how many threads.
+        ["watch"] => {
+            let latest = Latest::<u64>::in_segment(segment, name)?;
+            let soon = Instant::now() + Duration::from_millis(500);
+            if latest.wait_until(0, soon).is_ok() {
+                bail!("somebody has written");
+            }
+            let mut watching = 0;
+            for task in std::fs::read_dir("/proc/self/task")? {
+                let name = std::fs::read_to_string(task?.path().join("comm"))?;
+                watching += u32::from(name.trim_end() == "ipc-peers");
+            }
+            format!("{watching} thread")
+        }
         // Locks and adds one for so many milliseconds; tells how often, and the longest wait in microseconds.
         ["hammer", "mutex", millis] => {
             let mutex = Mutex::<u64>::in_segment(segment, name)?;

@@ -6,13 +6,14 @@
 
 use std::convert::Infallible;
 use std::hint::black_box;
+use std::process::Command;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use ipc_core::event::{Event, Wait, Waiters, wait_until};
-use ipc_core::segment::{ObjectSpec, Place, SegmentOptions};
+use ipc_core::segment::{ObjectSpec, Place, Segment, SegmentOptions};
 use ipc_core::sync::{Attach, Latest, Mutex};
 use rustix::thread::{CpuSet, futex, sched_setaffinity};
 
@@ -20,6 +21,9 @@ use rustix::thread::{CpuSet, futex, sched_setaffinity};
 const ROUNDS: usize = 401;
 
 fn main() -> Result<()> {
+    if let Some(name) = std::env::args().nth(1) {
+        return wait_for_nothing(&name);
+    }
     println!(
         "{:44} {:>7} {:>22} {:>7}",
         "", "median", "of ratios, 10 to 90 %", "limit"
@@ -200,20 +204,43 @@ fn register() -> Result<()> {
     Ok(())
 }
 
-/// The share of a CPU that a thread takes which waits for nothing, as a ratio to a thousandth.
+/// The share of a CPU that this process takes, with all its threads, while it waits for nothing among others who do the same.
 fn idle() -> Result<()> {
-    let latest = Latest::<u64>::create(Place::Anonymous, ())?;
+    const PEERS: usize = 3;
+    const LASTS: Duration = Duration::from_secs(10);
+    let name = format!("sync-costs-{}", std::process::id());
+    let latest = Latest::<u64>::create(&name, ())?;
+    let program = std::env::current_exe()?;
+    let peer = || Command::new(&program).arg(&name).spawn();
+    let peers = (0..PEERS).map(|_| peer()).collect::<Result<Vec<_>, _>>();
+    // They are there, and their start is over, before it counts.
+    std::thread::sleep(Duration::from_secs(1));
+    Segment::unlink(&name)?;
+    let peers = peers?;
     let time = || {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
         Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     };
     let (before, start) = (time(), Instant::now());
-    let _ = latest.wait_until(0, start + Duration::from_secs(10));
+    let _ = latest.wait_until(0, start + LASTS);
     let share = (time() - before).as_secs_f64() / start.elapsed().as_secs_f64() * 100.0;
     let verdict = if share < 0.1 { "kept" } else { "EXCEEDED" };
     println!(
         "{:44} {share:6.3}% {:>22} {:6.2}% {verdict}",
-        "CPU of an idle waiter", "", 0.1
+        "CPU of an idle waiter beside three others", "", 0.1
     );
+    for mut peer in peers {
+        peer.kill()?;
+        peer.wait()?;
+    }
     Ok(())
+}
+
+/// One of the others: waits for nothing, until it is killed or alone.
+fn wait_for_nothing(name: &str) -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    let latest = Latest::<u64>::open(name)?;
+    loop {
+        let _ = latest.wait_until(0, Instant::now() + Duration::from_secs(60));
+    }
 }

@@ -8,16 +8,16 @@
 //! Arming is the first half of a sleep: the caller announces it, *looks again*, and waits on the descriptor only if there
 //! still is nothing. The thread does the second half. No wake-up is lost for the reasons at the head of
 //! [`event`](super). An armed descriptor also becomes readable without cause after [`PATIENCE`]: a peer may have died
-//! instead of telling anybody, and whoever looks again finds out.
+//! instead of telling anybody, and whoever looks again finds out. Armed once more after that, it is idle, and all who take
+//! part are [watched](crate::memory::Vigil) if they can be: then it becomes readable when one dies, and without cause
+//! after [`WATCHED`] only.
+//!
+//! A wake-up that was meant for one of several has come to this thread, whoever is busy behind the descriptor, and another
+//! process may sleep on beside what was published. So it is passed on if that one has not armed again after [`PATIENCE`].
 //!
 //! # In a forked child
 //!
 //! The thread does not exist there. What was inherited does nothing; what is made anew there starts a thread of its own.
-//!
-//! # Safety
-//!
-//! The pointer to the helper of this process is null or comes from a leaked box.
-#![allow(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,16 +25,18 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::{Event, LONGEST_SLICE, Prepared};
+use super::{Event, LONGEST_SLICE, Prepared, WATCHED, Waiters, Watch};
 use crate::Mapped;
-use crate::fork::Process;
+use crate::helper::{Helper, Place};
+use crate::memory::{Memory as _, Vigil};
 use crate::sys;
 
 /// After so long an armed descriptor becomes readable even if nothing was published; after half of it, if another one does.
@@ -51,8 +53,10 @@ pub struct Readiness {
 
 /// A place with the thread; given up on drop.
 pub struct Slot {
-    helper: &'static Helper,
+    helper: &'static Helper<Shared>,
     key: u64,
+    /// How many armings in a row have ended without cause, and without a vigil.
+    idle: Arc<AtomicU32>,
 }
 
 impl Readiness {
@@ -108,9 +112,13 @@ impl Slot {
     /// If the system has no thread left.
     pub fn new() -> io::Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
+        static HELPER: Place<Shared> = Place::new();
+        let helper = HELPER.get();
+        helper.start(Builder::new().name("ipc-ready".into()), Shared::run)?;
         Ok(Self {
-            helper: Helper::get()?,
+            helper,
             key: NEXT.fetch_add(1, Relaxed),
+            idle: Arc::default(),
         })
     }
 
@@ -120,16 +128,29 @@ impl Slot {
     }
 
     fn arm(&self, event: &Event<Mapped>, target: Target) {
-        if !self.helper.process.is_here() {
+        if !self.helper.is_here() {
             return;
+        }
+        /// So many without a vigil are a second.
+        const ROUND: u32 = (WATCHED.as_millis() / PATIENCE.as_millis()) as u32;
+        let mut watch = Watch::new();
+        let asks = self.idle.load(Relaxed) % ROUND == 1;
+        let watched = asks && watch.keep([event.memory()].into_iter());
+        if watched {
+            self.idle.store(0, Relaxed);
         }
         let armed = Armed {
             prepared: event.prepare(),
             event: event.clone(),
+            watch,
             target,
-            until: Instant::now() + PATIENCE,
+            idle: self.idle.clone(),
+            until: Instant::now() + if watched { WATCHED } else { PATIENCE },
         };
-        let replaced = self.helper.armed().insert(self.key, armed);
+        let mut slots = self.helper.slots();
+        let replaced = slots.armed.insert(self.key, armed);
+        slots.owed.remove(&self.key);
+        drop(slots);
         self.helper.look();
         // Without the lock, as in `fire_due`: it may be the last that holds a task, and with it other slots.
         drop(replaced);
@@ -138,8 +159,14 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if self.helper.process.is_here() {
-            let removed = self.helper.armed().remove(&self.key);
+        if self.helper.is_here() {
+            let mut slots = self.helper.slots();
+            let removed = slots.armed.remove(&self.key);
+            let owed = slots.owed.remove(&self.key);
+            drop(slots);
+            if let Some((event, _)) = owed {
+                event.notify(1);
+            }
             // Without the lock, as in `fire_due`.
             drop(removed);
         }
@@ -155,7 +182,9 @@ impl fmt::Debug for Slot {
 struct Armed {
     event: Event<Mapped>,
     prepared: Prepared,
+    watch: Watch<Mapped>,
     target: Target,
+    idle: Arc<AtomicU32>,
     until: Instant,
 }
 
@@ -176,59 +205,33 @@ impl Target {
     }
 }
 
-/// The thread and what it shares with the others. There is one in each process, and it is never freed.
-struct Helper {
-    process: Process,
+/// What the thread shares with the others.
+#[derive(Default)]
+struct Shared {
     /// Changes when there is something new to wait for.
     news: AtomicU32,
-    armed: Mutex<BTreeMap<u64, Armed>>,
-    /// Whether the thread runs.
-    runs: Mutex<bool>,
+    slots: Mutex<Slots>,
 }
 
-impl Helper {
-    /// The helper of this process.
-    fn get() -> io::Result<&'static Self> {
-        static HELPER: AtomicPtr<Helper> = AtomicPtr::new(std::ptr::null_mut());
-        // ORDERING: Acquire pairs with the Release of the exchange below, in `get`: the helper is complete.
-        let found = HELPER.load(Acquire);
-        if let Some(helper) = Self::at(found).filter(|helper| helper.process.is_here()) {
-            return helper.start();
-        }
-        // None yet, or that of a parent process, whose thread we do not have.
-        let new: &'static mut Self = Box::leak(Box::new(Self {
-            process: Process::current(),
-            news: AtomicU32::new(0),
-            armed: Mutex::default(),
-            runs: Mutex::default(),
-        }));
-        let new: *mut Self = new;
-        // ORDERING: AcqRel and Acquire pair with each other and with the Acquire above, in `get`.
-        match HELPER.compare_exchange(found, new, AcqRel, Acquire) {
-            Ok(_) => Self::at(new).expect("not null").start(),
-            // Another thread was first; ours is lost, once.
-            Err(winner) => Self::at(winner).expect("not null").start(),
-        }
-    }
+#[derive(Default)]
+struct Slots {
+    armed: BTreeMap<u64, Armed>,
+    /// Wake-ups that were for one of several, of slots that have not been armed since, and when to pass them on.
+    owed: BTreeMap<u64, (Event<Mapped>, Instant)>,
+}
 
-    /// Starts the thread unless it runs: the system may have had none left for whoever came first.
-    fn start(&'static self) -> io::Result<&'static Self> {
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*runs {
-            let thread = std::thread::Builder::new().name("ipc-ready".into());
-            thread.spawn(|| self.run())?;
-            *runs = true;
-        }
-        Ok(self)
-    }
+/// What the thread sleeps on.
+#[derive(Default)]
+struct Waiting {
+    events: Vec<(Event<Mapped>, Prepared)>,
+    /// Of each segment that is watched, one.
+    vigils: Vec<Vigil<Mapped>>,
+    until: Option<Instant>,
+}
 
-    fn at(pointer: *mut Self) -> Option<&'static Self> {
-        // SAFETY: null, or leaked above and never changed but through its atomics and its mutex.
-        unsafe { pointer.as_ref() }
-    }
-
-    fn armed(&self) -> MutexGuard<'_, BTreeMap<u64, Armed>> {
-        self.armed.lock().unwrap_or_else(PoisonError::into_inner)
+impl Shared {
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the thread look at what is armed.
@@ -242,42 +245,84 @@ impl Helper {
         loop {
             // ORDERING: Acquire pairs with the AcqRel in `look`.
             let news = self.news.load(Acquire);
-            let (waiting, left) = self.fire_due();
-            let words = waiting
+            let mut waiting = self.fire_due();
+            let mut left = waiting.until.map_or(UNARMED, |until| {
+                until.saturating_duration_since(Instant::now())
+            });
+            if 2 + waiting.events.len() + waiting.vigils.len() > sys::futex::MOST {
+                // Too much to sleep on. Whether a watch is over is looked at each time around, so come around in time.
+                waiting.vigils.clear();
+                left = left.min(PATIENCE);
+            }
+            let news = (&raw const self.news, news);
+            let vigils = &waiting.vigils;
+            let deaths = vigils
+                .first()
+                .map(|vigil| (crate::peers::deaths_word(), vigil.deaths()));
+            let events = waiting
+                .events
                 .iter()
                 .map(|(event, prepared)| (event.word_address(), prepared.0));
-            let words: Vec<_> = std::iter::once((&raw const self.news, news))
-                .chain(words)
-                .collect();
-            sys::futex::wait_any(words.into_iter(), left);
+            let arrivals = vigils.iter().map(|vigil| {
+                let (word, count) = vigil.word();
+                (word.address(), count)
+            });
+            let words = [news]
+                .into_iter()
+                .chain(deaths)
+                .chain(events)
+                .chain(arrivals);
+            sys::futex::wait_any(words, left);
         }
     }
 
-    /// Fires what is due; what is left to wait for, and for how long.
-    fn fire_due(&self) -> (Vec<(Event<Mapped>, Prepared)>, Duration) {
-        let mut armed = self.armed();
+    /// Fires what is due, and passes on what is owed; what is left to wait for.
+    fn fire_due(&self) -> Waiting {
+        let mut slots = self.slots();
+        let Slots { armed, owed } = &mut *slots;
         let now = Instant::now();
         // With the first whose time is over go all whose time is nearly over: a loop over several wakes once for all.
         let is_over = armed.values().any(|armed| armed.until <= now);
         let over = if is_over { now + PATIENCE / 2 } else { now };
-        let is_due = |armed: &Armed| armed.event.has_changed(armed.prepared) || armed.until <= over;
-        let due: Vec<u64> = armed
-            .iter()
-            .filter(|(_, armed)| is_due(armed))
-            .map(|(key, _)| *key)
-            .collect();
+        let (mut due, mut waiting) = (Vec::new(), Waiting::default());
+        for (key, armed) in armed.iter() {
+            let told = armed.event.has_changed(armed.prepared);
+            if told || armed.until <= over || armed.watch.is_over() {
+                let idle = armed.idle.load(Relaxed).wrapping_add(1);
+                armed.idle.store(if told { 0 } else { idle }, Relaxed);
+                if told && armed.event.waiters == Waiters::Many {
+                    owed.insert(*key, (armed.event.clone(), now + PATIENCE));
+                }
+                due.push(*key);
+                continue;
+            }
+            waiting.events.push((armed.event.clone(), armed.prepared));
+            for vigil in armed.watch.vigils() {
+                let is_same = |known: &Vigil<Mapped>| known.memory().is_same(vigil.memory());
+                if !waiting.vigils.iter().any(is_same) {
+                    waiting.vigils.push(vigil.clone());
+                }
+            }
+            let until = waiting.until.into_iter().chain([armed.until]).min();
+            waiting.until = until;
+        }
+        let mut passed_on = Vec::new();
+        owed.retain(|_, (event, when)| {
+            let is_due = *when <= now;
+            passed_on.extend(is_due.then(|| event.clone()));
+            !is_due
+        });
+        let owed = owed.values().map(|(_, when)| *when);
+        waiting.until = waiting.until.into_iter().chain(owed).min();
         let fired: Vec<_> = due.iter().filter_map(|key| armed.remove(key)).collect();
-        let waiting: Vec<_> = armed
-            .values()
-            .map(|armed| (armed.event.clone(), armed.prepared))
-            .collect();
-        let until = armed.values().map(|armed| armed.until).min();
-        drop(armed);
+        drop(slots);
+        for event in passed_on {
+            event.notify(1);
+        }
         // Without the lock: a waker may do anything. One that panics must not take the thread from all others.
         for armed in fired {
             let _ = catch_unwind(AssertUnwindSafe(|| armed.target.fire()));
         }
-        let left = until.map_or(UNARMED, |until| until.saturating_duration_since(now));
-        (waiting, left)
+        waiting
     }
 }

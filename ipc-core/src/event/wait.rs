@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Event, Prepared, Slices, budget};
+use super::{Event, Prepared, Slices, Watch, budget};
 use crate::memory::Memory;
 
 /// How to wait.
@@ -85,9 +85,10 @@ pub fn wait_any<M: Memory, T, E>(
     let memory = events[0].memory();
     let start = memory.now();
     let budget = wait.budget();
-    let mut slices = Slices::new(start);
+    let (mut slices, mut watch) = (Slices::new(start), Watch::new());
     let mut slept = false;
     let done = |got, slept| Waited { got, slept };
+    let memories = || events.iter().map(|event| event.memory());
     loop {
         let polls = if budget.is_zero() || slept { 1 } else { POLLS };
         for _ in 0..polls {
@@ -103,7 +104,7 @@ pub fn wait_any<M: Memory, T, E>(
                 return Ok(done(Some(got), slept));
             }
             let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_sub(now));
-            prepared.sleep(left.min(slices.left(now)));
+            prepared.sleep(&watch, left.min(slices.left(now)));
             slept = true;
             if let Some(got) = attempt()? {
                 return Ok(done(Some(got), slept));
@@ -111,9 +112,13 @@ pub fn wait_any<M: Memory, T, E>(
             now = memory.now();
         }
         let over = deadline.is_some_and(|deadline| now >= deadline);
-        if over || slices.left(now).is_zero() {
+        if over || slices.left(now).is_zero() || watch.is_over() {
+            // Before the look: whoever died earlier is found by that.
+            watch.end();
+            let asks = slept && !over && slices.asks_for_a_vigil(now);
+            let watched = asks && watch.keep(memories());
             look_around()?;
-            slices.looked(now);
+            slices.looked(now, watched);
         }
         if over {
             return Ok(done(None, slept));
@@ -140,10 +145,11 @@ impl<'e, M: Memory> Announced<'e, M> {
         }
     }
 
-    fn sleep(&mut self, timeout: Duration) {
+    fn sleep(&mut self, watch: &Watch<M>, timeout: Duration) {
         match self {
-            Self::One(event, prepared) => event.sleep(*prepared, timeout),
-            Self::Several(several) => Event::sleep_any(several, timeout),
+            Self::One(event, prepared) if !watch.is_kept() => event.sleep(*prepared, timeout),
+            Self::One(event, prepared) => Event::sleep_any(&[(*event, *prepared)], watch, timeout),
+            Self::Several(several) => Event::sleep_any(several, watch, timeout),
         }
     }
 }

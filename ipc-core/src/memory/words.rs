@@ -80,16 +80,20 @@ impl<M: Memory> Word32<M> {
         unsafe { self.memory.sleep(self.at, expected, timeout) }
     }
 
-    /// Sleeps while every word is as given, at most for `timeout`. May wake for no reason.
-    pub fn sleep_any<'w>(words: impl Iterator<Item = (&'w Self, u32)>, timeout: Duration)
-    where
+    /// Sleeps while every word is as given, and [`Memory::deaths`], if that is given too; at most for `timeout`. May wake for
+    /// no reason.
+    pub fn sleep_any<'w>(
+        words: impl Iterator<Item = (&'w Self, u32)>,
+        deaths: Option<u32>,
+        timeout: Duration,
+    ) where
         M: 'w,
     {
         let words: Vec<(&M, usize, u32)> = words
             .map(|(word, expected)| (&word.memory, word.at, expected))
             .collect();
         // SAFETY: each was checked when its view was made.
-        unsafe { M::sleep_any(&words, timeout) }
+        unsafe { M::sleep_any(&words, deaths, timeout) }
     }
 
     /// Wakes up to `count` sleepers; tells how many.

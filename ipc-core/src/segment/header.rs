@@ -3,7 +3,7 @@
 //! The bytes below [`HEADER_LEN`], the directory and the schema text are written before the segment has a name and never
 //! change afterwards. One CRC-32 (zlib's) covers the header, a second one the directory and the schema text. They are read
 //! into private memory once, checked in the order of [`Header::decode`], and used from there. Behind them the page holds
-//! one word that does change: [`state`]. Everything is drawn byte by byte in `docs/layout.md`.
+//! two words that do change: [`state`], and a count of those who have joined. Everything is drawn byte by byte in `docs/layout.md`.
 
 use crate::memory::Identity;
 use crate::participant::{MAX_PARTICIPANTS, ROW};
@@ -66,6 +66,7 @@ pub(crate) mod field {
     pub(crate) const PARTICIPANTS: usize = 184;
     /// The one word of the page that changes.
     pub(crate) const STATE: usize = 256;
+    pub(crate) const ARRIVALS: usize = 260;
 }
 
 /// Bits of the state word.

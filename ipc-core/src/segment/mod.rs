@@ -29,7 +29,7 @@ mod whole;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 pub use create::SegmentOptions;
 pub use directory::{Entry, Kind, MAX_NAME, OBJECT_ALIGN, ObjectSpec};
@@ -40,8 +40,8 @@ pub use place::{Place, default_directory};
 pub use view::{ObjectView, SegmentView};
 pub(crate) use whole::Parts;
 
-use crate::mapped::Mapped;
-use crate::memory::Area;
+use crate::mapped::{Census, Mapped};
+use crate::memory::{Area, Vigil};
 use crate::participant::{Life, ParticipantId};
 use crate::segment::header::Access;
 use crate::segment::whole::Whole;
@@ -111,13 +111,14 @@ impl Segment {
 
     pub(crate) fn assemble(mapped: Mapped, parts: Parts) -> Result<Self, SegmentError> {
         let kinds = [&crate::region::KINDS[..], crate::sync::KINDS].concat();
-        Ok(Self {
-            inner: Arc::new(Inner {
-                whole: Whole::new(mapped, parts)?,
-                joined: Mutex::default(),
-                kinds: Mutex::new(kinds),
-            }),
-        })
+        let inner = Arc::new(Inner {
+            whole: Whole::new(mapped.clone(), parts)?,
+            joined: Mutex::default(),
+            kinds: Mutex::new(kinds),
+        });
+        let census: Weak<Inner> = Arc::downgrade(&inner);
+        mapped.set_census(census);
+        Ok(Self { inner })
     }
 
     /// What the header says.
@@ -274,6 +275,7 @@ impl Segment {
             .whole
             .participants
             .join(|dead| self.inner.resolve(dead))?;
+        self.inner.whole.arrivals.announce();
         *joined = Some(id);
         Ok(id)
     }
@@ -325,6 +327,30 @@ impl Inner {
             };
         }
         complete
+    }
+}
+
+impl Census for Inner {
+    fn vigil(&self) -> Option<Vigil<Mapped>> {
+        let Whole {
+            participants,
+            arrivals,
+            ..
+        } = &self.whole;
+        // Where we take no part ourselves, neither need those whom we wait for, and nobody would tell of their death.
+        let joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
+        (*joined)?;
+        drop(joined);
+        arrivals.vigil(participants).or_else(|| {
+            // Those who have died already, and hold up nobody, would keep everybody from having a vigil for ever.
+            let cleared = participants
+                .ids()
+                .filter(|id| participants.recover(*id, |dead| self.resolve(dead)))
+                .count();
+            (cleared > 0)
+                .then(|| arrivals.vigil(participants))
+                .flatten()
+        })
     }
 }
 

@@ -4,7 +4,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use crate::memory::{Area, Memory};
-use crate::participant::{Participants, ROW};
+use crate::participant::{Arrivals, Participants, ROW};
+use crate::segment::header::field;
 use crate::segment::state::State;
 use crate::segment::{Entry, Header, SegmentError};
 
@@ -14,6 +15,7 @@ pub(super) struct Whole<M> {
     pub(super) memory: M,
     pub(super) parts: Parts,
     pub(super) participants: Participants<M>,
+    pub(super) arrivals: Arrivals<M>,
     pub(super) state: State<M>,
 }
 
@@ -23,7 +25,10 @@ impl<M: Memory> Whole<M> {
         let at = parts.header.participants_offset as usize;
         let len = parts.header.participants as usize * ROW;
         let table = Area::new(memory.clone(), at, len).map_err(damaged)?;
+        let arrivals =
+            Area::new(memory.clone(), field::ARRIVALS, 4).and_then(|area| area.word32(0));
         Ok(Self {
+            arrivals: Arrivals::new(arrivals.map_err(damaged)?),
             participants: Participants::new(table).map_err(damaged)?,
             state: State::new(&memory).map_err(damaged)?,
             memory,

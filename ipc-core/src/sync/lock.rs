@@ -42,12 +42,13 @@
 //!
 //! A holder: whoever waits finds its name in the word, and recovery frees the lock. DIED tells the next holder that what the
 //! lock protects may be half changed. A waiter killed asleep costs one wake-up call. One killed after it was woken, before
-//! it took the lock, leaves others asleep for at most a [`LONGEST_SLICE`](crate::event::LONGEST_SLICE).
+//! it took the lock, leaves others asleep for at most a [`LONGEST_SLICE`](crate::event::LONGEST_SLICE), or until they are told of
+//! its death.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
 
-use crate::event::{Slices, Wait};
+use crate::event::{Slices, Wait, Watch};
 use crate::memory::{Area, Memory, OutOfArea, Word32};
 use crate::participant::ParticipantId;
 
@@ -219,7 +220,7 @@ impl<M: Memory> Lock<M> {
     ) -> Result<Taken, Refused> {
         let memory = self.word.memory().clone();
         let start = memory.now();
-        let (budget, mut slices) = (wait.budget(), Slices::new(start));
+        let (budget, mut slices, mut watch) = (wait.budget(), Slices::new(start), Watch::new());
         // Whether this thread has written us into `next`; and WAITERS once it has slept, since others may sleep as well
         // and whoever woke it has cleared the bit.
         let (mut claimed, mut slept) = (false, 0);
@@ -243,13 +244,17 @@ impl<M: Memory> Lock<M> {
                 }
             }
             let now = memory.now();
-            if slices.left(now).is_zero() {
-                slices.looked(now);
+            let over = deadline.is_some_and(|deadline| now >= deadline);
+            if slices.left(now).is_zero() || !over && watch.is_over() {
+                watch.end();
+                let asks = slept != 0 && !over && slices.asks_for_a_vigil(now);
+                let watched = asks && watch.keep([&memory].into_iter());
+                slices.looked(now, watched);
                 holder(word).into_iter().for_each(&mut recover);
                 next(word).into_iter().for_each(&mut recover);
                 continue;
             }
-            if deadline.is_some_and(|deadline| now >= deadline) {
+            if over {
                 if claimed && !self.withdraw(me) {
                     continue;
                 }
@@ -285,8 +290,8 @@ impl<M: Memory> Lock<M> {
                 } else {
                     waited.max(4 * PATIENCE)
                 };
-                self.word
-                    .sleep(announced, left.min(nap).min(slices.left(now)));
+                let nap = left.min(nap).min(slices.left(now));
+                watch.sleep(&self.word, announced, nap);
                 slept = WAITERS;
             }
         }

@@ -1,5 +1,6 @@
 //! Sleeping on words that other processes map as well (`futex`, without the private flag).
 
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
@@ -27,22 +28,23 @@ pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
 }
 
 /// The most words that the kernel waits for at once.
-const MOST: usize = 128;
+pub(crate) const MOST: usize = 128;
+
+/// Whether the kernel can wait for several words at once (since 5.16, where no filter forbids it).
+pub(crate) fn waits_for_several() -> bool {
+    static CAN: OnceLock<bool> = OnceLock::new();
+    *CAN.get_or_init(|| {
+        let none = futex::waitv(&[], futex::WaitvFlags::empty(), None, ClockId::Monotonic);
+        // Where the call is known, waiting for nothing is invalid.
+        none == Err(Errno::INVAL)
+    })
+}
 
 /// Sleeps while every word is as given, at most for `timeout`; a millisecond at most if there are too many of them, or if
 /// the kernel cannot wait for several. The kernel alone reads the words, and refuses what is not mapped.
-pub(crate) fn wait_any(
-    words: impl ExactSizeIterator<Item = (*const AtomicU32, u32)>,
-    timeout: Duration,
-) {
+pub(crate) fn wait_any(words: impl Iterator<Item = (*const AtomicU32, u32)>, timeout: Duration) {
     const SHORT: Duration = Duration::from_millis(1);
-    let timeout = if words.len() > MOST {
-        timeout.min(SHORT)
-    } else {
-        timeout
-    };
-    let waiters: Vec<futex::Wait> = words
-        .take(MOST)
+    let mut waiters: Vec<futex::Wait> = words
         .map(|(word, expected)| {
             let mut waiter = futex::Wait::new();
             waiter.val = expected.into();
@@ -51,6 +53,12 @@ pub(crate) fn wait_any(
             waiter
         })
         .collect();
+    let timeout = if waiters.len() > MOST {
+        timeout.min(SHORT)
+    } else {
+        timeout
+    };
+    waiters.truncate(MOST);
     let now = clock_gettime(ClockId::Monotonic);
     let end = Duration::new(now.tv_sec as u64, now.tv_nsec as u32) + timeout;
     let end = Timespec {

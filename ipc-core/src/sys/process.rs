@@ -77,7 +77,7 @@ pub(crate) fn has_ended(process: &OwnedFd) -> bool {
 }
 
 /// Field 22 of `/proc/PID/stat`. The name in field 2 may hold spaces and brackets, so count from its last bracket.
-fn start_time(pid: &str) -> Option<u64> {
+pub(crate) fn start_time(pid: &str) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
     fields.split_ascii_whitespace().nth(19)?.parse().ok()

@@ -8,6 +8,8 @@
 
 use std::io::{BufRead, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ipc_core::event::{Event, SLICE, Waiters};
@@ -130,6 +132,23 @@ fn main() -> anyhow::Result<()> {
                     },
                 }
             }
+            // A forked child that watches over the others by itself; what it says.
+            ["watch", "in", "a", "child"] => {
+                // SAFETY: the other thread of this process, which only counts, holds no lock that the child would need.
+                match unsafe { fork() }? {
+                    ForkResult::Child => {
+                        let told = ipc_tests::sync_peer::obey(&open()?.rejoin()?, &["watch", "l"]);
+                        let known = told.is_ok_and(|told| told == "1 thread");
+                        std::process::exit(if known { 0 } else { 1 })
+                    }
+                    ForkResult::Parent { child } => match waitpid(child, None)? {
+                        WaitStatus::Exited(_, 0) => "1 thread".to_owned(),
+                        other => format!("{other:?}"),
+                    },
+                }
+            }
+            // Becomes another program, which knows nothing of segments.
+            ["exec"] => return Err(Command::new("sleep").arg("1000").exec().into()),
             // So many children join, one after the other, and are killed without leaving.
             ["die", times] => {
                 for _ in 0..times.parse::<u32>()? {

@@ -27,10 +27,10 @@ Everywhere:
 * **Who notices.** The kernel frees the lock byte of a dead participant, whatever it was doing. Nobody is taken for dead
   because it is slow or stopped: a stopped process keeps its byte, and nothing it holds is given away.
 * **Who clears up.** Whoever is in the way of a dead one's claim: a process that joins and finds no row free, one that
-  asks for a role the dead had, one that waits for a message or a place that the dead had claimed. Each of them looks at
-  least every 75 ms. `Segment::recover` does it at once, from any process, at any time.
+  asks for a role the dead had, one that waits for a message or a place that the dead had claimed. Each of them finds
+  out within 75 ms. `Segment::recover` does it at once, from any process, at any time.
 * **If that one dies as well**, nothing has changed but what it had already put right. The next one starts over.
-* **Sleepers.** Who is killed between publishing and waking leaves the sleeper to the end of its slice, 75 ms at most.
+* **Sleepers.** Who is killed between publishing and waking leaves the sleeper for 75 ms at most.
 
 What the harness does not show, and who does:
 

@@ -12,7 +12,8 @@
 //! which loom reports. Taking and freeing a lock byte are ordered among themselves, byte by byte; whoever takes a byte or
 //! asks for it sees what was done before it was taken or freed last. Asking is a load, so that what was loaded before it
 //! may be newer than the answer. An identity that no process here has is proven gone: it is a mixture of two. A process
-//! that [dies](LoomMemory::die) frees its bytes behind its last instruction.
+//! that [dies](LoomMemory::die) frees its bytes behind its last instruction; then its end is counted and wakes those who
+//! sleep on the count, if it was watched before.
 //!
 //! # Every access is a turn
 //!
@@ -101,6 +102,8 @@ struct Shared {
     asked: AtomicU32,
     /// A bit for each process whose end can be seen.
     gone: AtomicU64,
+    /// A bit for each process whose end is counted.
+    watched: AtomicU64,
     weakening: Option<Weakening>,
 }
 
@@ -128,6 +131,7 @@ impl LoomMemory {
             turn: Condvar::new(),
             asked: AtomicU32::new(0),
             gone: AtomicU64::new(0),
+            watched: AtomicU64::new(0),
             places,
             weakening,
         };
@@ -194,6 +198,13 @@ impl LoomMemory {
         self.shared
             .gone
             .fetch_or(1 << self.process, Ordering::AcqRel);
+        // As the kernel does, which knows an order of the two: an exchange sees the newest value.
+        let watched = self.shared.watched.fetch_or(0, Ordering::AcqRel);
+        if watched >> self.process & 1 != 0 {
+            for futex in &self.shared.words32 {
+                futex.wake(u32::MAX);
+            }
+        }
     }
 
     /// The value in the payload cell at `at`, which nobody may be writing.
@@ -292,6 +303,25 @@ impl Futex {
             sleepers: Mutex::new(0),
             woken: Condvar::new(),
         }
+    }
+
+    /// Sleeps unless the word differs or `is_over` says so.
+    fn sleep(&self, expected: u32, is_over: impl FnOnce() -> bool) {
+        let mut sleepers = self.sleepers.lock().unwrap();
+        if self.word.load(Ordering::Relaxed) == expected && !is_over() {
+            *sleepers += 1;
+            drop(self.woken.wait(sleepers).unwrap());
+        }
+    }
+
+    fn wake(&self, count: u32) -> u32 {
+        let mut sleepers = self.sleepers.lock().unwrap();
+        let found = count.min(*sleepers);
+        *sleepers -= found;
+        for _ in 0..found {
+            self.woken.notify_one();
+        }
+        found
     }
 }
 
@@ -448,23 +478,19 @@ unsafe impl Memory for LoomMemory {
     }
 
     unsafe fn sleep(&self, at: usize, expected: u32, _: Duration) {
-        let futex = self.futex(at);
-        let mut sleepers = futex.sleepers.lock().unwrap();
-        if futex.word.load(Ordering::Relaxed) == expected {
-            *sleepers += 1;
-            drop(futex.woken.wait(sleepers).unwrap());
-        }
+        self.futex(at).sleep(expected, || false);
+    }
+
+    unsafe fn sleep_any(words: &[(&Self, usize, u32)], deaths: Option<u32>, _: Duration) {
+        let &[(memory, at, expected)] = words else {
+            panic!("a model sleeps on one word, and on deaths");
+        };
+        let is_over = || deaths.is_some_and(|deaths| memory.deaths() != deaths);
+        memory.futex(at).sleep(expected, is_over);
     }
 
     unsafe fn wake(&self, at: usize, count: u32) -> u32 {
-        let futex = self.futex(at);
-        let mut sleepers = futex.sleepers.lock().unwrap();
-        let found = count.min(*sleepers);
-        *sleepers -= found;
-        for _ in 0..found {
-            futex.woken.notify_one();
-        }
-        found
+        self.futex(at).wake(count)
     }
 
     fn try_lock(&self, byte: LockByte) -> bool {
@@ -492,6 +518,18 @@ unsafe impl Memory for LoomMemory {
         let gone = self.shared.gone.load(Ordering::Acquire);
         let process = (0..8).find(|&process| identity(process) == *who);
         process.is_none_or(|process| gone >> process & 1 != 0)
+    }
+
+    fn watches(&self, who: &Identity) -> bool {
+        self.turn();
+        self.shared.watched.fetch_or(1 << who.pid, Ordering::AcqRel);
+        self.shared.gone.fetch_or(0, Ordering::AcqRel) >> who.pid & 1 == 0
+    }
+
+    fn deaths(&self) -> u32 {
+        self.turn();
+        let watched = self.shared.watched.load(Ordering::Acquire);
+        (self.shared.gone.load(Ordering::Acquire) & watched).count_ones()
     }
 }
 

@@ -21,6 +21,8 @@ macro_rules! files {
 const FILES: &[(&str, &str, &str)] = &files! {
     "event" = "ipc-core/src/event.rs",
     "participant" = "ipc-core/src/participant.rs",
+    "arrivals" = "ipc-core/src/participant/arrivals.rs",
+    "vigil" = "ipc-core/src/memory/vigil.rs",
     "lock" = "ipc-core/src/sync/lock.rs",
     "rwlock" = "ipc-core/src/sync/rwlock.rs",
     "semaphore" = "ipc-core/src/sync/semaphore.rs",

@@ -1,25 +1,29 @@
 //! Participants: what is taken over from whoever left or died is complete.
 
-use ipc_core::memory::LockByte;
-use ipc_core::participant::{Life, Participants, ROW};
+use std::time::Duration;
+
+use ipc_core::memory::{LockByte, Word32};
+use ipc_core::participant::{Arrivals, Life, Participants, ROW};
 use ipc_tests::loom_memory::orderings::Weakening;
 use ipc_tests::loom_memory::{LoomMemory, Places, identity};
 use loom::thread;
 
 use super::claims::{Claim, cover, id};
 
-pub(crate) const CLAIMS: &[Claim] = &[IDENTITY, LEFT, RECOVERED, EXCLUSIVE, ALIVE];
+pub(crate) const CLAIMS: &[Claim] = &[IDENTITY, LEFT, RECOVERED, EXCLUSIVE, ALIVE, TOLD];
 
 /// What stands for every claim that names the participant. Whose it is, touches it alone.
 const CLAIM: usize = ROW;
+const ARRIVALS: usize = ROW + 8;
 
 /// A table of one row, and a claim.
 fn memory(weakening: Option<Weakening>) -> LoomMemory {
     let places = Places {
         words64: vec![0, 8, 16, 24, 32, 40],
+        words32: vec![ARRIVALS],
         cells: vec![CLAIM],
         locks: vec![LockByte::Life(1), LockByte::Recovery(1)],
-        len: ROW + 8,
+        len: ROW + 16,
         ..Places::default()
     };
     LoomMemory::new(places, weakening)
@@ -174,8 +178,49 @@ fn who_leaves_has_not_died() {
     ALIVE.prove();
 }
 
+/// Somebody joins, and dies; somebody sleeps until that is so, and does nothing but sleep once all are watched.
+fn told(weakening: Option<Weakening>) {
+    fn arrivals(memory: &LoomMemory) -> Arrivals<LoomMemory> {
+        Arrivals::new(memory.area().word32(ARRIVALS).unwrap())
+    }
+    let memory = memory(weakening);
+    let other = memory.of(2);
+    let newcomer = thread::spawn(move || {
+        assert!(join(&other));
+        arrivals(&other).announce();
+        other.die();
+    });
+    let table = table(&memory);
+    loop {
+        let vigil = arrivals(&memory).vigil(&table);
+        match (table.life(id(1)), vigil) {
+            (Life::Dead(_), _) => break,
+            (_, Some(vigil)) => {
+                let deaths = Some(vigil.deaths());
+                Word32::sleep_any([vigil.word()].into_iter(), deaths, Duration::MAX);
+            }
+            // It died while it was looked at.
+            (_, None) => thread::yield_now(),
+        }
+    }
+    newcomer.join().unwrap();
+}
+
+const TOLD: Claim = Claim {
+    model: told,
+    needs: &["arrivals::announce: Release", "vigil::begin: Acquire"],
+};
+
+/// Catches a newcomer that nobody watches: whoever watches all others sleeps on when it dies.
+#[test]
+fn the_death_of_a_newcomer_is_told() {
+    TOLD.prove();
+}
+
 /// Catches an ordering that nothing shows to be needed.
 #[test]
 fn every_ordering_of_participants_is_needed() {
-    cover("participant", &[CLAIMS], &[]);
+    for module in ["participant", "arrivals", "vigil"] {
+        cover(module, &[CLAIMS], &[]);
+    }
 }

@@ -104,6 +104,7 @@ fn header_fields(header: &Header, bytes: &[u8]) -> BTreeMap<&'static str, Vec<u8
         ("schema length", four(header.schema_len)),
         ("participants", four(4)),
         ("state", four(0)),
+        ("arrivals", four(1)),
     ])
 }
 

@@ -76,7 +76,8 @@ fn expected(field: &str, bit: usize) -> (Outcome, Outcome) {
         "minor version" | "compatible features" | "uuid" | "adoptions" => (HeaderChecksum, Opens),
         _ if field.starts_with("creator ") => (HeaderChecksum, Opens),
         "zero" if bit < 8 * 256 => (HeaderChecksum, Opens),
-        "zero" => (Opens, Opens),
+        // A count that waiters sleep on: any will do.
+        "arrivals" | "zero" => (Opens, Opens),
         "state" => match bit - 8 * 256 {
             0 => (Replaced, Replaced),
             1 => (SyncFailed, SyncFailed),

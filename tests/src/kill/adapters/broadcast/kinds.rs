@@ -152,8 +152,8 @@ impl Air for Typed {
     const KIND: &'static str = "broadcast";
     const ACCOUNT: &'static str = "\
 A producer that died before it published: its successor writes the same position, and readers that may miss messages \
-miss the one that was in the slot before. The producer waits for a lossless reader only as long as it lives, and looks \
-every 75 ms at least; one that starts as its successor goes on where its commits end, and is told how many were written over \
+miss the one that was in the slot before. The producer waits for a lossless reader only as long as it lives, and finds \
+out within 75 ms; one that starts as its successor goes on where its commits end, and is told how many were written over \
 since. Where the ring's creator has limited the patience, a reader that is too slow is let go whether it lives or not; it \
 is told what it missed, and is waited for again. The death of a lossy reader matters to nobody. A reader that has to wait \
 is told once that its producer died. The rows show what a newcomer reads from the oldest message on; where a lossless \

@@ -45,10 +45,10 @@ impl Adapter for Sync {
             Self::Mutex | Self::RwLock => {
                 "Whoever takes the lock next clears up after the dead holder, and is told `OwnerDied` with the lock in hand: \
                  the value may be half changed. It repairs the value and says `mark_consistent`. A reader that dies leaves \
-                 nothing to repair; a writer that waits for it looks at least every 75 ms whether it lives."
+                 nothing to repair; a writer that waits for it finds out within 75 ms."
             }
             Self::Semaphore => {
-                "A permit names its holder. Whoever finds none left looks at least every 75 ms whether those who hold them live, and \
+                "A permit names its holder. Whoever finds none left learns within 75 ms when one who holds them dies, and \
                  gives back what the dead held. Nobody is told."
             }
             Self::Latest => {
