@@ -114,9 +114,8 @@ pub fn wait_any<M: Memory, T, E>(
         let over = deadline.is_some_and(|deadline| now >= deadline);
         if over || slices.left(now).is_zero() || watch.is_over() {
             // Before the look: whoever died earlier is found by that.
-            watch.end();
-            let asks = slept && !over && slices.asks_for_a_vigil(now);
-            let watched = asks && watch.keep(memories());
+            let asks = || slept && !over && slices.asks_for_a_vigil(now);
+            let watched = watch.go_on(asks, memories());
             look_around()?;
             slices.looked(now, watched);
         }

@@ -20,9 +20,21 @@ impl<M: Memory> Watch<M> {
         Self { vigils: Vec::new() }
     }
 
-    /// Watches over nobody any more.
-    pub(crate) fn end(&mut self) {
+    /// Goes on with a watch that is not over, or begins anew if `asks` says so; whether anybody is watched then. Look around
+    /// after this.
+    pub(crate) fn go_on<'m>(
+        &mut self,
+        asks: impl FnOnce() -> bool,
+        memories: impl ExactSizeIterator<Item = &'m M>,
+    ) -> bool
+    where
+        M: 'm,
+    {
+        if self.is_kept() && !self.is_over() {
+            return true;
+        }
         self.vigils.clear();
+        asks() && self.keep(memories)
     }
 
     /// Watches over all who take part in these memories; whether that can be. Each stands for a word that is slept on
@@ -31,7 +43,7 @@ impl<M: Memory> Watch<M> {
     where
         M: 'm,
     {
-        self.end();
+        self.vigils.clear();
         if memories.len() + MOST + 1 > sys::futex::MOST {
             return false;
         }
@@ -45,7 +57,7 @@ impl<M: Memory> Watch<M> {
             }
             let vigil = memory.vigil().filter(|_| self.vigils.len() < MOST);
             let Some(vigil) = vigil else {
-                self.end();
+                self.vigils.clear();
                 return false;
             };
             self.vigils.push(vigil);

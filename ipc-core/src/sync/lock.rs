@@ -246,9 +246,8 @@ impl<M: Memory> Lock<M> {
             let now = memory.now();
             let over = deadline.is_some_and(|deadline| now >= deadline);
             if slices.left(now).is_zero() || !over && watch.is_over() {
-                watch.end();
-                let asks = slept != 0 && !over && slices.asks_for_a_vigil(now);
-                let watched = asks && watch.keep([&memory].into_iter());
+                let asks = || slept != 0 && !over && slices.asks_for_a_vigil(now);
+                let watched = watch.go_on(asks, [&memory].into_iter());
                 slices.looked(now, watched);
                 holder(word).into_iter().for_each(&mut recover);
                 next(word).into_iter().for_each(&mut recover);
