@@ -268,7 +268,8 @@ pub unsafe trait Memory: Clone {
         0
     }
 
-    /// A vigil over all who take part in this memory. None if one of them is dead already, or cannot be watched.
+    /// A vigil over all who take part in this memory. None if one of them cannot be watched, or if this process does not take
+    /// part.
     fn vigil(&self) -> Option<Vigil<Self>> {
         None
     }

@@ -133,12 +133,12 @@ fn watch(peer: &Peer) -> bool {
         let thread = Builder::new()
             .name("ipc-peers".into())
             .stack_size(128 << 10);
-        if watcher.descriptors().is_none() || watcher.start(thread, Watcher::run).is_err() {
-            return false;
-        }
         let Some(descriptors) = watcher.descriptors() else {
             return false;
         };
+        if watcher.start(thread, Watcher::run).is_err() {
+            return false;
+        }
         let once = EventFlags::IN | EventFlags::ONESHOT;
         match epoll::add(descriptors, &peer.process, EventData::new_u64(0), once) {
             // Another thread was first.

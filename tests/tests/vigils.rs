@@ -352,6 +352,83 @@ fn who_died_in_nobodys_way_is_cleared_away() {
 }
 
 #[test]
+fn where_somebody_is_dead_each_wake_up_is_followed_by_a_look() {
+    // Would catch a waiter that found a dead one in nobody's way, and is held up by that one when another has let go: of
+    // that death it is not told again.
+    let stage = Stage::new();
+    stage.segment.participant().expect("join");
+    let object = stage.segment.object("l").expect("object");
+    let memory = object.area().memory().clone();
+    let area = Area::new(memory.clone(), 0, memory.len()).expect("all of it");
+    let event = Event::new(&area, 2048, Waiters::Many).expect("fits");
+    let looks_of_woken = || {
+        let looks = Cell::new(0);
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(SeqCst) {
+                    std::thread::sleep(Duration::from_millis(10));
+                    event.notify(1);
+                }
+            });
+            let look_around = || {
+                looks.set(looks.get() + 1);
+                Ok::<_, ()>(())
+            };
+            let deadline = Some(memory.now() + WATCHED);
+            let waited = wait_until(
+                &event,
+                Wait::Block,
+                deadline,
+                || Ok(None::<()>),
+                look_around,
+            );
+            over.store(true, SeqCst);
+            assert!(waited.expect("no error").got.is_none());
+        });
+        looks.get()
+    };
+    let among_the_living = looks_of_woken();
+    let mut bystander = stage.peer();
+    ask(&mut bystander, "join");
+    bystander.kill();
+    let beside_the_dead = looks_of_woken();
+    println!("{among_the_living} looks among the living, {beside_the_dead} beside the dead");
+    assert!(among_the_living <= 8, "{among_the_living}");
+    assert!(beside_the_dead >= 16, "{beside_the_dead}");
+}
+
+#[test]
+fn a_wake_up_for_one_that_is_gone_is_passed_on() {
+    // Would catch a message that lies there: the thread that has got the wake-up for it finds that the descriptor is gone.
+    let ring = mpmc::Ring::<u64>::options()
+        .capacity(8)
+        .create(Place::Memfd("gone".into()))
+        .expect("create");
+    let mut producer = ring.producer().expect("a producer");
+    let mut gone = ring.consumer().expect("a consumer");
+    let mut asleep = ring.consumer().expect("another");
+    let ready = Readiness::new().expect("a descriptor");
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            assert_eq!(gone.try_pop_or_arm(&ready), Err(PopError::Empty));
+            let soon = Timespec {
+                tv_sec: 0,
+                tv_nsec: 200_000_000,
+            };
+            poll(&mut [PollFd::new(&ready, PollFlags::IN)], Some(&soon)).expect("poll");
+        }
+        let waits = scope.spawn(|| asleep.pop());
+        std::thread::sleep(WATCHED_FOR_A_WHILE);
+        producer.push(7).expect("room");
+        let since = Instant::now();
+        drop(ready);
+        assert_eq!(waits.join().expect("no panic"), Ok(7));
+        told_in_time(since);
+    });
+}
+
+#[test]
 fn a_wait_for_more_than_can_be_watched_sleeps_all_the_same() {
     // Would catch a wait for so many events that there is no room for what a vigil adds: the kernel then waits for none.
     const WINDOW: Duration = Duration::from_secs(1);

@@ -13,7 +13,8 @@
 //! after [`WATCHED`] only.
 //!
 //! A wake-up that was meant for one of several has come to this thread, whoever is busy behind the descriptor, and another
-//! process may sleep on beside what was published. So it is passed on if that one has not armed again after [`PATIENCE`].
+//! process may sleep on beside what was published. So it is passed on if the descriptor has not been armed again after
+//! [`PATIENCE`], or is gone.
 //!
 //! # In a forked child
 //!
@@ -55,7 +56,7 @@ pub struct Readiness {
 pub struct Slot {
     helper: &'static Helper<Shared>,
     key: u64,
-    /// How many armings in a row have ended without cause, and without a vigil.
+    /// How many armings in a row have ended without cause, since the last that was watched.
     idle: Arc<AtomicU32>,
 }
 
@@ -143,14 +144,18 @@ impl Slot {
             prepared: event.prepare(),
             event: event.clone(),
             watch,
-            target,
+            target: Some(target),
             idle: self.idle.clone(),
             until: Instant::now() + if watched { WATCHED } else { PATIENCE },
         };
         let mut slots = self.helper.slots();
         let replaced = slots.armed.insert(self.key, armed);
-        slots.owed.remove(&self.key);
+        let owed = slots.owed.remove(&self.key);
         drop(slots);
+        let other = owed.filter(|(other, _)| other.word_address() != event.word_address());
+        if let Some((other, _)) = other {
+            other.notify(1);
+        }
         self.helper.look();
         // Without the lock, as in `fire_due`: it may be the last that holds a task, and with it other slots.
         drop(replaced);
@@ -161,14 +166,19 @@ impl Drop for Slot {
     fn drop(&mut self) {
         if self.helper.is_here() {
             let mut slots = self.helper.slots();
-            let removed = slots.armed.remove(&self.key);
+            let armed = slots.armed.get_mut(&self.key);
+            let target = armed.and_then(|armed| armed.target.take());
             let owed = slots.owed.remove(&self.key);
             drop(slots);
             if let Some((event, _)) = owed {
                 event.notify(1);
             }
+            if target.is_some() {
+                // The thread sleeps on its event, and may just have been woken for it.
+                self.helper.look();
+            }
             // Without the lock, as in `fire_due`.
-            drop(removed);
+            drop(target);
         }
     }
 }
@@ -183,7 +193,8 @@ struct Armed {
     event: Event<Mapped>,
     prepared: Prepared,
     watch: Watch<Mapped>,
-    target: Target,
+    /// None once the slot is gone: what was meant for it is for another then.
+    target: Option<Target>,
     idle: Arc<AtomicU32>,
     until: Instant,
 }
@@ -285,11 +296,23 @@ impl Shared {
         let is_over = armed.values().any(|armed| armed.until <= now);
         let over = if is_over { now + PATIENCE / 2 } else { now };
         let (mut due, mut waiting) = (Vec::new(), Waiting::default());
+        let mut passed_on = Vec::new();
         for (key, armed) in armed.iter() {
             let told = armed.event.has_changed(armed.prepared);
+            if armed.target.is_none() {
+                let swallowed = told && armed.event.waiters == Waiters::Many;
+                passed_on.extend(swallowed.then(|| armed.event.clone()));
+                due.push(*key);
+                continue;
+            }
             if told || armed.until <= over || armed.watch.is_over() {
-                let idle = armed.idle.load(Relaxed).wrapping_add(1);
-                armed.idle.store(if told { 0 } else { idle }, Relaxed);
+                let idle = match armed.idle.load(Relaxed) {
+                    _ if told => 0,
+                    // Not asked for again at once: a peer may end it as often as it likes.
+                    _ if armed.watch.is_over() => 2,
+                    idle => idle.wrapping_add(1),
+                };
+                armed.idle.store(idle, Relaxed);
                 if told && armed.event.waiters == Waiters::Many {
                     owed.insert(*key, (armed.event.clone(), now + PATIENCE));
                 }
@@ -303,25 +326,22 @@ impl Shared {
                     waiting.vigils.push(vigil.clone());
                 }
             }
-            let until = waiting.until.into_iter().chain([armed.until]).min();
-            waiting.until = until;
         }
-        let mut passed_on = Vec::new();
         owed.retain(|_, (event, when)| {
             let is_due = *when <= now;
             passed_on.extend(is_due.then(|| event.clone()));
             !is_due
         });
-        let owed = owed.values().map(|(_, when)| *when);
-        waiting.until = waiting.until.into_iter().chain(owed).min();
         let fired: Vec<_> = due.iter().filter_map(|key| armed.remove(key)).collect();
+        let ends = armed.values().map(|armed| armed.until);
+        waiting.until = ends.chain(owed.values().map(|(_, when)| *when)).min();
         drop(slots);
         for event in passed_on {
             event.notify(1);
         }
         // Without the lock: a waker may do anything. One that panics must not take the thread from all others.
         for armed in fired {
-            let _ = catch_unwind(AssertUnwindSafe(|| armed.target.fire()));
+            let _ = catch_unwind(AssertUnwindSafe(|| armed.target.map(Target::fire)));
         }
         waiting
     }

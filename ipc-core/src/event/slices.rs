@@ -18,9 +18,6 @@ pub const LONGEST_SLICE: Duration = Duration::from_millis(75);
 /// a process that has become another program, and one that was stopped between publishing and telling.
 pub const WATCHED: Duration = Duration::from_secs(1);
 
-/// How soon a vigil is not worth its while.
-const SOON: Duration = Duration::from_millis(10);
-
 /// How long a wait is young: five slices.
 const YOUNG: Duration = Duration::from_millis(200);
 
@@ -61,7 +58,7 @@ impl Slices {
     /// again before a second has passed; and where it was soon over, as if there had been none. It takes a look at every
     /// participant, and a peer may end it as often as it likes.
     pub fn asks_for_a_vigil(&mut self, now: Duration) -> bool {
-        let apart = if self.watched { SOON } else { WATCHED };
+        let apart = if self.watched { LONGEST_SLICE } else { WATCHED };
         let is_due = |asked: Duration| now.saturating_sub(asked) >= apart;
         let asks = !self.is_young(now) && self.asked.is_none_or(is_due);
         if asks {

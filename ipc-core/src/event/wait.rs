@@ -112,7 +112,7 @@ pub fn wait_any<M: Memory, T, E>(
             now = memory.now();
         }
         let over = deadline.is_some_and(|deadline| now >= deadline);
-        if over || slices.left(now).is_zero() || watch.is_over() {
+        if over || slices.left(now).is_zero() || watch.is_over() || watch.has_dead() {
             // Before the look: whoever died earlier is found by that.
             let asks = || slept && !over && slices.asks_for_a_vigil(now);
             let watched = watch.go_on(asks, memories());

@@ -89,6 +89,11 @@ impl<M: Memory> Watch<M> {
         &self.vigils
     }
 
+    /// Whether somebody was dead already when it was begun: look around after each wake-up.
+    pub(crate) fn has_dead(&self) -> bool {
+        self.vigils.iter().any(Vigil::has_dead)
+    }
+
     /// What to sleep on besides what is waited for.
     pub(crate) fn words(&self) -> impl Iterator<Item = (&Word32<M>, u32)> {
         self.vigils.iter().map(Vigil::word)

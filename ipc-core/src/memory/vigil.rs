@@ -13,6 +13,7 @@ pub struct Vigil<M> {
     arrivals: Word32<M>,
     arrived: u32,
     deaths: u32,
+    has_dead: bool,
 }
 
 impl<M: Memory> Vigil<M> {
@@ -23,7 +24,19 @@ impl<M: Memory> Vigil<M> {
             arrived: arrivals.load(Acquire),
             deaths: arrivals.memory().deaths(),
             arrivals: arrivals.clone(),
+            has_dead: false,
         }
+    }
+
+    /// Notes that somebody was dead already, whom nobody has cleared up after.
+    pub fn found_dead(&mut self) {
+        self.has_dead = true;
+    }
+
+    /// Whether somebody was dead already. Nobody tells of it again: look around whenever you have woken up, since what the
+    /// dead one holds may have come to hold you up.
+    pub fn has_dead(&self) -> bool {
+        self.has_dead
     }
 
     /// Whether somebody has died, or another one has come, since it began.

@@ -8,22 +8,25 @@
 //! # Protocol
 //!
 //! ```text
-//! newcomer  N1  join                                waiter  V1  note the arrivals, and the deaths of this process
-//!           N2  arrivals += 1                               V2  each row: watched? else there is no vigil
-//!           N3  wake all who sleep on the arrivals          V3  look whether somebody has died
+//! newcomer  N1  join                                waiter  V1  note the arrivals, and the deaths that were counted
+//!           N2  arrivals += 1                               V2  each row: dead, or watched? else there is no vigil
+//!           N3  wake all who sleep on the arrivals          V3  look whether one who is dead holds us up
 //!           N4  its first claim                             V4  sleep while both are as noted in V1
 //! ```
 //!
 //! Whoever makes a claim has joined before V1, and then the waiter has seen its row in V2, or has counted after it, and then
 //! the waiter does not sleep, or is woken. Whoever dies after it was watched changes the count of deaths: the same. Whoever
-//! has died before is dead in V2, and there is no vigil; or another one has cleared up meanwhile, and V3 tells what it left.
-//! A newcomer that is killed before N2 has no claims.
+//! has died before is found in V3, if it holds up the waiter or is what it waits for; also if another one has cleared up
+//! meanwhile. If it comes to hold up the waiter later, as the next one in line for a lock does, something must change for that, and
+//! the waiter wakes up; so where V2 has found a dead one, each wake-up is followed by a look. A newcomer that is
+//! killed before N2 has no claims.
 //!
 //! Such a sleep lasts [`WATCHED`](crate::event::WATCHED) all the same: there are ways to be gone that are no death, as when
 //! a process becomes another program, and stopped processes that have published and not told.
 //!
-//! There is no vigil where somebody cannot be watched: it lies in another pid namespace, or the kernel cannot wait for several
-//! words, has no thread left, or no descriptor. Waiters then look around as ever.
+//! There is no vigil where somebody cannot be watched: it lies in another pid namespace, there are too many, or the kernel
+//! cannot wait for several words, has no thread left, or no descriptor. Nor is there one for a process that has not joined: those who
+//! take turns by a lock byte need not join, and nobody would tell of them. Waiters then look around as ever.
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
@@ -60,12 +63,15 @@ impl<M: Memory> Arrivals<M> {
 
     /// V1 and V2: a vigil over all of them. Look around once more before you sleep on it.
     pub fn vigil(&self, participants: &Participants<M>) -> Option<Vigil<M>> {
-        let vigil = Vigil::begin(&self.word);
-        let all = participants.ids().all(|id| match participants.life(id) {
-            Life::Free => true,
-            Life::Alive(who) => vigil.memory().watches(&who),
-            Life::Dead(_) => false,
-        });
-        all.then_some(vigil)
+        let mut vigil = Vigil::begin(&self.word);
+        for id in participants.ids() {
+            match participants.life(id) {
+                Life::Free => {}
+                Life::Alive(who) if vigil.memory().watches(&who) => {}
+                Life::Alive(_) => return None,
+                Life::Dead(_) => vigil.found_dead(),
+            }
+        }
+        Some(vigil)
     }
 }

@@ -64,7 +64,7 @@ pub(crate) mod field {
     pub(crate) const OBJECTS: usize = 176;
     pub(crate) const SCHEMA_LEN: usize = 180;
     pub(crate) const PARTICIPANTS: usize = 184;
-    /// The one word of the page that changes.
+    /// The words of the page that change.
     pub(crate) const STATE: usize = 256;
     pub(crate) const ARRIVALS: usize = 260;
 }

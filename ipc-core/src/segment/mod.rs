@@ -332,25 +332,10 @@ impl Inner {
 
 impl Census for Inner {
     fn vigil(&self) -> Option<Vigil<Mapped>> {
-        let Whole {
-            participants,
-            arrivals,
-            ..
-        } = &self.whole;
-        // Where we take no part ourselves, neither need those whom we wait for, and nobody would tell of their death.
-        let joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
-        (*joined)?;
-        drop(joined);
-        arrivals.vigil(participants).or_else(|| {
-            // Those who have died already, and hold up nobody, would keep everybody from having a vigil for ever.
-            let cleared = participants
-                .ids()
-                .filter(|id| participants.recover(*id, |dead| self.resolve(dead)))
-                .count();
-            (cleared > 0)
-                .then(|| arrivals.vigil(participants))
-                .flatten()
-        })
+        // Only those who have joined are watched: where we have not, neither may those have whom we wait for. And whoever is
+        // about to join waits, if it waits, for another to be cleared up after.
+        (*self.joined.try_lock().ok()?)?;
+        self.whole.arrivals.vigil(&self.whole.participants)
     }
 }
 

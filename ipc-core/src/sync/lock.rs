@@ -249,6 +249,8 @@ impl<M: Memory> Lock<M> {
                 let asks = || slept != 0 && !over && slices.asks_for_a_vigil(now);
                 let watched = watch.go_on(asks, [&memory].into_iter());
                 slices.looked(now, watched);
+                // Read behind the vigil: whoever died before that and is in our way is named here, and in no other place.
+                let word = self.word.load(Relaxed);
                 holder(word).into_iter().for_each(&mut recover);
                 next(word).into_iter().for_each(&mut recover);
                 continue;
