@@ -219,21 +219,17 @@ impl<M: Memory> Event<M> {
         self.learn_from(prepared, asleep);
     }
 
-    /// S4 on several events: sleeps unless something was published on one of them since its `prepare`, or the watch is over.
+    /// S4 on several events: sleeps unless something was published on one of them since its `prepare`, or the watch is over;
+    /// at most for `timeout`, which the caller's [`Slices`] bound.
     pub(crate) fn sleep_any(announced: &[(&Self, Prepared)], watch: &Watch<M>, timeout: Duration) {
         let words = announced
             .iter()
             .map(|(event, prepared)| (&event.word, prepared.0))
             .chain(watch.words());
-        let longest = if watch.is_kept() {
-            WATCHED
-        } else {
-            LONGEST_SLICE
-        };
         let asleep = announced
             .first()
             .map_or(0, |(event, _)| event.memory().clock());
-        Word32::sleep_any(words, watch.deaths(), timeout.min(longest));
+        Word32::sleep_any(words, watch.deaths(), timeout);
         for (event, prepared) in announced {
             event.learn_from(*prepared, asleep);
         }

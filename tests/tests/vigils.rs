@@ -339,7 +339,7 @@ fn a_wake_up_that_a_busy_loop_has_got_is_passed_on() {
 }
 
 #[test]
-fn who_died_in_nobodys_way_is_cleared_away() {
+fn who_died_in_nobodys_way_keeps_nobody_awake() {
     // Would catch a row of the dead that keeps everybody from sleeping long, for as long as nobody needs it.
     const WINDOW: Duration = Duration::from_secs(3);
     let stage = Stage::new();

@@ -11,8 +11,9 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 use ipc_core::event::{Event, Wait, Waiters, wait_until};
+use ipc_core::participant::{Life, ParticipantId};
 use ipc_core::segment::{ObjectSpec, Place, Segment, SegmentOptions};
 use ipc_core::sync::{Attach, Latest, Mutex};
 use rustix::thread::{CpuSet, futex, sched_setaffinity};
@@ -20,9 +21,15 @@ use rustix::thread::{CpuSet, futex, sched_setaffinity};
 /// Many and short, so that what else the machine does hits few of them.
 const ROUNDS: usize = 401;
 
+/// What makes this program one of the others that wait for nothing.
+const PEER: &str = "wait-for-nothing";
+
 fn main() -> Result<()> {
-    if let Some(name) = std::env::args().nth(1) {
-        return wait_for_nothing(&name);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match &arguments[..] {
+        [] => {}
+        [what, name] if what == PEER => return wait_for_nothing(name),
+        _ => bail!("there is nothing to choose: it takes no arguments"),
     }
     println!(
         "{:44} {:>7} {:>22} {:>7}",
@@ -211,11 +218,19 @@ fn idle() -> Result<()> {
     let name = format!("sync-costs-{}", std::process::id());
     let latest = Latest::<u64>::create(&name, ())?;
     let program = std::env::current_exe()?;
-    let peer = || Command::new(&program).arg(&name).spawn();
+    let peer = || Command::new(&program).args([PEER, &name]).spawn();
     let peers = (0..PEERS).map(|_| peer()).collect::<Result<Vec<_>, _>>();
-    // They are there, and their start is over, before it counts.
-    std::thread::sleep(Duration::from_secs(1));
+    let segment = latest.segment();
+    let attached = || {
+        let alive = |id: &ParticipantId| matches!(segment.life(*id), Life::Alive(_));
+        segment.participants().filter(alive).count()
+    };
+    let patience = Instant::now() + Duration::from_secs(10);
+    while attached() <= PEERS && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     Segment::unlink(&name)?;
+    ensure!(attached() > PEERS, "the other processes did not come");
     let peers = peers?;
     let time = || {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);

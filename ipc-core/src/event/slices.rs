@@ -3,8 +3,9 @@
 //! Whoever begins to wait for one who is dead already finds out after [`SLICE`]. A wait that has lasted looks less often,
 //! since each look takes a timed sleep, which costs a virtual machine some 60 us of CPU: 0.15 % of a CPU with sleeps of
 //! 40 ms, 0.08 % with 75 ms. Once it has lasted it therefore tries to have all who take part [watched](crate::memory::Vigil),
-//! and then is told of a death at once, and looks after [`WATCHED`] for good measure. Where that cannot be, a death is known after [`LONGEST_SLICE`] at the latest, counted from the look before it and not
-//! from the sleep before it: a waiter that is woken again and again for nothing looks as often as one that sleeps on.
+//! and then is told of a death at once, and looks after [`WATCHED`] for good measure. Where that cannot be, a death is known
+//! after [`LONGEST_SLICE`] at the latest, counted from the look before it and not from the sleep before it: a waiter that is
+//! woken again and again for nothing looks as often as one that sleeps on.
 
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ pub const SLICE: Duration = Duration::from_millis(40);
 pub const LONGEST_SLICE: Duration = Duration::from_millis(75);
 
 /// The same for a wait that is told of deaths. The look is for what is no death, and yet stops a peer for good or for long:
-/// a process that has become another program, and one that was stopped between publishing and telling.
+/// a process that has become another program, and one that was stopped between publishing and telling, or between its own
+/// wake-up and what that was for.
 pub const WATCHED: Duration = Duration::from_secs(1);
 
 /// How long a wait is young: five slices.

@@ -17,9 +17,10 @@
 //! Whoever makes a claim has joined before V1, and then the waiter has seen its row in V2, or has counted after it, and then
 //! the waiter does not sleep, or is woken. Whoever dies after it was watched changes the count of deaths: the same. Whoever
 //! has died before is found in V3, if it holds up the waiter or is what it waits for; also if another one has cleared up
-//! meanwhile. If it comes to hold up the waiter later, as the next one in line for a lock does, something must change for that, and
-//! the waiter wakes up; so where V2 has found a dead one, each wake-up is followed by a look. A newcomer that is
-//! killed before N2 has no claims.
+//! meanwhile. If it comes to hold up the waiter later, as the writer of a place in a ring does when the place before is done,
+//! something must change for that, and the waiter wakes up; so where V2 has found a dead one, each wake-up is followed by a
+//! look. (A lock names all who can be in the way in its one word, which V3 reads.) A newcomer that is killed before N2 has no
+//! claims.
 //!
 //! Such a sleep lasts [`WATCHED`](crate::event::WATCHED) all the same: there are ways to be gone that are no death, as when
 //! a process becomes another program, and stopped processes that have published and not told.
