@@ -1,4 +1,9 @@
 //! Commands under test, each in a room of its own where nothing may be left behind.
+//!
+//! # Safety
+//!
+//! The one unsafe call gives a signal its default action, which runs no code of ours.
+#![allow(unsafe_code)]
 
 use std::ffi::OsStr;
 use std::fs::Permissions;
@@ -8,6 +13,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SigHandler, Signal as Interrupt, signal};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -102,6 +108,10 @@ pub struct Running(Option<Child>);
 impl Running {
     /// Starts it.
     pub fn start(command: &mut Command) -> Self {
+        // A job in the background may have inherited that SIGINT is ignored, and so would the program, for good reason.
+        // SAFETY: as the head of this file says.
+        let before = unsafe { signal(Interrupt::SIGINT, SigHandler::SigDfl) };
+        before.expect("SIGINT has a default action");
         Self(Some(command.spawn().expect("the program starts")))
     }
 
